@@ -1,0 +1,96 @@
+"""One photo of a face to a complete UV texture on a 3D head mesh. `complete` is the whole of it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ostec.errors import (
+    BadPhoto,
+    BadSettings,
+    BadWeights,
+    Cancelled,
+    CannotWrite,
+    MissingWeights,
+    NoFace,
+    OstecError,
+    UnknownComponent,
+)
+from ostec.settings import Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from PIL import Image
+
+    from ostec.components import demo_photo, load_parts
+    from ostec.interfaces import Parts, Progress
+    from ostec.types import Photo, Result
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BadPhoto",
+    "BadSettings",
+    "BadWeights",
+    "Cancelled",
+    "CannotWrite",
+    "MissingWeights",
+    "NoFace",
+    "OstecError",
+    "Parts",
+    "Photo",
+    "Result",
+    "Settings",
+    "UnknownComponent",
+    "__version__",
+    "complete",
+    "demo_photo",
+    "load_parts",
+]
+
+_LAZY = {
+    "Parts": "ostec.interfaces",
+    "Photo": "ostec.types",
+    "Result": "ostec.types",
+    "demo_photo": "ostec.components",
+    "load_parts": "ostec.components",
+}
+"""Name -> the module it is imported from when first asked for: these need torch."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'ostec' has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)
+
+
+def complete(
+    photo: str | Path | Image.Image | np.ndarray | Photo,
+    parts: Parts | None = None,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Complete the texture of the largest face in a photo.
+
+    `photo` is a path, a PIL image, a uint8 array [H, W, 3] RGB or a `Photo`. Without `parts`, those of `load_parts()`
+    are built once and kept for the process. `progress(stage, share)` is called as work goes on, share in 0..1;
+    returning False stops it. Raises `BadPhoto`, `NoFace`, `Cancelled`, `MissingWeights`, `BadWeights`.
+    """
+    from ostec.io import load_photo
+    from ostec.pipeline import complete_face, find_faces
+    from ostec.types import Photo
+
+    loaded = photo if isinstance(photo, Photo) else load_photo(photo)
+    parts = parts or _default_parts()
+    largest = find_faces(loaded, parts)[0]
+    return complete_face(loaded, largest, parts, settings or Settings(), progress)
+
+
+@lru_cache(maxsize=1)
+def _default_parts() -> Parts:
+    from ostec.components import load_parts
+
+    return load_parts()

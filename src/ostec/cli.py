@@ -1,0 +1,223 @@
+"""The command line: the settings dataclass plus one call. Exit code 0 all well, 1 some photo failed, 2 set-up error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from io import TextIOWrapper
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg, subcommand
+
+from ostec import __version__
+from ostec.errors import OstecError
+from ostec.settings import Settings
+
+if TYPE_CHECKING:
+    from ostec.batch import Event, Options
+
+_DONE, _SOME_FAILED, _SET_UP, _INTERRUPTED = 0, 1, 2, 130
+_FORMATS = ("png", "obj", "glb")
+
+
+@dataclass(frozen=True)
+class _Settings(Settings):
+    """How one photo is completed."""
+
+    mode: Annotated[Literal["soft", "hard", "auto"], arg(aliases=["-m"])] = Settings.mode
+    frontalize: Annotated[bool, arg(aliases=["-f"])] = Settings.frontalize
+    iterations: Annotated[int, arg(aliases=["-i"])] = Settings.iterations
+    keep_intermediate: Annotated[bool, arg(aliases=["-p"])] = Settings.keep_intermediate
+
+
+@dataclass(frozen=True)
+class Run:
+    """Complete the texture of the faces in a folder of photos, or in one photo."""
+
+    source_dir: Path
+    """Folder with photos, or one photo."""
+    save_dir: Path
+    """Folder for the results; photos that are done there are skipped."""
+    settings: Annotated[_Settings, OmitArgPrefixes] = field(default_factory=_Settings)
+    completer: str = "auto"
+    """What fills the hidden parts: auto, or a name; a wrong name lists them."""
+    reconstructor: str = "auto"
+    """What fits the 3D face: auto, or a name; a wrong name lists them."""
+    faces: Literal["largest", "all"] = "largest"
+    """Which faces of a photo."""
+    formats: tuple[str, ...] = _FORMATS
+    """Files to write, of png, obj and glb."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """What to compute on."""
+    overwrite: bool = False
+    """Also redo photos that are done."""
+    recursive: bool = False
+    """Also take the photos of subfolders."""
+
+    def __call__(self) -> int:
+        from ostec.batch import Options, collect_photos
+
+        options = Options(self.faces, _formats(self.formats), self.overwrite)
+        photos = collect_photos(self.source_dir, self.save_dir, self.recursive)
+        return _complete(photos, self, options)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Complete the bundled photo: the astronaut Eileen Collins, by NASA, public domain."""
+
+    save_dir: Path = Path("ostec_demo")
+    """Folder for the results."""
+
+    def __call__(self) -> int:
+        from ostec.batch import Options
+        from ostec.components import demo_photo
+
+        photo = demo_photo()
+        code = _complete([photo], Run(photo, self.save_dir, _Settings(frontalize=True)), Options())
+        if code == _DONE:
+            sheet, mesh = (self.save_dir / f"{photo.stem}{ending}" for ending in ("_sheet.jpg", ".glb"))
+            print(f"Look at {sheet}; {mesh} opens in Blender and other 3D viewers.")
+        return code
+
+
+@dataclass(frozen=True)
+class Models:
+    """The networks that come with this package: list them, or check their files against their checksums."""
+
+    action: Positional[Literal["list", "check"]]
+
+    def __call__(self) -> int:
+        return _list_models() if self.action == "list" else _check_models()
+
+
+_Command = (
+    Annotated[Run, subcommand("run")] | Annotated[Demo, subcommand("demo")] | Annotated[Models, subcommand("models")]
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line on `argv`, by default the process's, and give the exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):  # file names need not be printable
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if argv == ["--version"]:
+        print(f"ostec {__version__}")
+        return _DONE
+    try:
+        command = tyro.cli(
+            _Command,
+            prog="ostec",
+            description="One photo of a face in, a complete UV texture on a 3D head mesh out; or: ostec --version",
+            args=argv,
+            config=(FlagCreatePairsOff,),
+        )
+        return command()
+    except OstecError as error:
+        return _complain(error, _SET_UP)
+    except KeyboardInterrupt:
+        return _complain("interrupted; run the same command again to finish the rest.", _INTERRUPTED)
+
+
+def _complete(photos: Sequence[Path], run: Run, options: Options) -> int:
+    from ostec.batch import run_batch
+    from ostec.components import choose
+    from ostec.errors import CannotWrite
+
+    choice = choose(run.completer, run.reconstructor, run.device)
+    print(f"ostec {__version__}: {choice.statement}")
+    settings = Settings(**asdict(run.settings))
+    with _Display(len(photos)) as display:
+        try:
+            summary = run_batch(photos, run.save_dir, choice, settings, options, display)
+        except CannotWrite as error:
+            return _complain(error, _SOME_FAILED if display.failures else _SET_UP)
+    counts = [f"{summary.count(status)} {status}" for status in ("done", "skipped", "failed")]
+    print(f"{', '.join(counts)}; see {run.save_dir / 'summary.json'}")
+    return _SOME_FAILED if summary.count("failed") else _DONE
+
+
+class _Display:
+    """Shows a batch's events: a bar with the time left on a terminal, else one line per photo."""
+
+    def __init__(self, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+        self._bar = None
+        self.failures = 0
+        if self._console.is_terminal:
+            columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+            self._bar = Progress(*columns, console=self._console, transient=True)
+            self._task = self._bar.add_task("starting", total=total)
+
+    def __enter__(self) -> _Display:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def __call__(self, event: Event) -> None:
+        record = event.record
+        finished = record.status != "waiting"
+        if record.status == "failed":
+            self.failures += 1
+            self._console.print(f"ostec: {_one_line(record.reason)}")
+        if self._bar:
+            self._bar.update(self._task, completed=event.index + event.share, description=record.name)
+        elif finished and record.status != "failed":
+            seconds = f" in {record.seconds:.1f} s" if record.status == "done" else ""
+            print(f"[{event.index + 1}/{event.total}] {record.photo}: {record.status}{seconds}", flush=True)
+
+
+def _formats(asked: tuple[str, ...]) -> tuple[str, ...]:
+    """Separated by spaces or commas. Raises `BadSettings`."""
+    from ostec.errors import BadSettings
+
+    formats = tuple(name.lower() for group in asked for name in group.split(",") if name)
+    if not formats or not set(formats) <= set(_FORMATS):
+        raise BadSettings(f"formats is {' '.join(asked)!r}; choose from {', '.join(_FORMATS)}.")
+    return formats
+
+
+def _list_models() -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from ostec.components import DATA, SHIPPED
+
+    table = Table("file", "what", "MB", "licence", "origin")
+    for shipped in SHIPPED:
+        path = DATA / shipped.file
+        size = f"{path.stat().st_size / 1e6:.1f}" if path.is_file() else "missing"
+        table.add_row(shipped.file, shipped.what, size, shipped.licence, shipped.origin)
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    return _DONE
+
+
+def _check_models() -> int:
+    from ostec.components import check_shipped
+
+    wrong = check_shipped()
+    for reason in wrong.values():
+        _complain(reason, _SET_UP)
+    if not wrong:
+        print("Every shipped file is what its checksum promises.")
+    return _SET_UP if wrong else _DONE
+
+
+def _complain(what: object, code: int) -> int:
+    print(f"ostec: {_one_line(str(what))}", file=sys.stderr)
+    return code
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,1 @@
+"""Ways to fill what the photo does not show."""

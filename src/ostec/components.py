@@ -1,0 +1,157 @@
+"""The only file that knows parts by name: what there is, what `auto` picks, and how the parts are built."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ostec.errors import BadSettings, MissingWeights, UnknownComponent
+
+if TYPE_CHECKING:
+    from ostec.interfaces import Parts
+
+DETECTORS = {"mediapipe": "ostec.models.detect:load_detector"}
+RECONSTRUCTORS = {"mediapipe": "ostec.models.facemesh:load_facemesh_reconstructor"}
+SEGMENTERS = {"built-in": "ostec.models.segment:load_segmenter"}
+COMPLETERS = {"mirror": "ostec.completion.mirror:MirrorCompleter"}
+RASTERISERS = {"cpu": "ostec.geometry.raster:rasterise"}
+"""Name -> "module:factory"; a rasteriser is a plain function, so there the factory is the part itself."""
+
+KINDS: Mapping[str, Mapping[str, str]] = {
+    "detector": DETECTORS,
+    "reconstructor": RECONSTRUCTORS,
+    "segmenter": SEGMENTERS,
+    "completer": COMPLETERS,
+    "rasteriser": RASTERISERS,
+}
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A file in `data/` that somebody else's work went into."""
+
+    file: str
+    what: str
+    licence: str
+    origin: str
+
+
+_MEDIAPIPE = "Google MediaPipe 0.10.21"
+SHIPPED = (
+    Shipped("blazeface_back_256.safetensors", "face detector BlazeFace, 256 px", "Apache-2.0", _MEDIAPIPE),
+    Shipped("facemesh.safetensors", "face mesh, 468 points", "Apache-2.0", _MEDIAPIPE),
+)
+
+DATA = Path(__file__).parent / "data"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Parts picked by name and not yet built."""
+
+    names: Mapping[str, str]
+    """Part -> name."""
+    statement: str
+    """One line for people: what was picked, and what would make it better."""
+
+    def load(self) -> Parts:
+        """Build them. Raises `MissingWeights`, `BadWeights`."""
+        from ostec.interfaces import Parts
+
+        return Parts(
+            detector=build("detector", self.names["detector"]),
+            reconstructor=build("reconstructor", self.names["reconstructor"]),
+            segmenter=build("segmenter", self.names["segmenter"]),
+            rasterise=build("rasteriser", self.names["rasteriser"]),
+            completer=build("completer", self.names["completer"]),
+            writer=_find("ostec.io:make_writer")(_find("ostec.report:draw_sheet")),
+            names=self.names,
+            licences={shipped.file: shipped.licence for shipped in SHIPPED},
+        )
+
+
+def choose(completer: str = "auto", reconstructor: str = "auto", device: str = "auto") -> Choice:
+    """Pick a part of every kind; "auto" takes the best that can be built here.
+
+    Raises `UnknownComponent`, and `BadSettings` for a device that is not there.
+    """
+    _check_device(device)
+    names = {
+        "detector": "mediapipe",
+        "reconstructor": "mediapipe" if reconstructor == "auto" else reconstructor,
+        "segmenter": "built-in",
+        "completer": "mirror" if completer == "auto" else completer,
+        "rasteriser": "cpu",
+    }
+    for kind, name in names.items():
+        _factory(kind, name)
+    picked = f"{names['completer']} completion on the {names['reconstructor']} mesh, on the CPU"
+    return Choice(names, f"{picked}; this version has no better part to install, and none that uses a GPU.")
+
+
+def load_parts(
+    completer: str = "auto",
+    reconstructor: str = "auto",
+    device: str = "auto",
+    weights_dir: str | Path | None = None,
+) -> Parts:
+    """Pick and build the parts; they serve any number of photos.
+
+    `completer` and `reconstructor` are names in `COMPLETERS` and `RECONSTRUCTORS` or "auto", `device` is one of
+    `DEVICES`. `weights_dir` is a folder with weight files of your own; the parts of this version bring theirs along
+    and look for none. Raises `UnknownComponent`, `BadSettings`, `MissingWeights`, `BadWeights`.
+    """
+    if weights_dir is not None and not Path(weights_dir).is_dir():
+        raise MissingWeights(f"{weights_dir}: not a folder. Give the folder that holds the weight files.")
+    return choose(completer, reconstructor, device).load()
+
+
+def demo_photo() -> Path:
+    """The bundled photo: the astronaut Eileen Collins, by NASA, public domain."""
+    return DATA / "astronaut.jpg"
+
+
+def build(kind: str, name: str) -> Any:
+    """The part of this kind and name. Raises `UnknownComponent`, `MissingWeights`, `BadWeights`."""
+    part = _find(_factory(kind, name))
+    return part if kind == "rasteriser" else part()
+
+
+def check_shipped() -> dict[str, str]:
+    """File -> what is wrong with it, for every file in `data/` that is not what `SHA256SUMS` says."""
+    wrong = {}
+    for line in (DATA / "SHA256SUMS").read_text().splitlines():
+        promised, _, file = line.partition("  ")
+        path = DATA / file
+        if not path.is_file():
+            wrong[file] = f"{path}: missing. Install the package again."
+        elif hashlib.sha256(path.read_bytes()).hexdigest() != promised:
+            wrong[file] = f"{path}: not the file that was shipped. Install the package again."
+    return wrong
+
+
+def _factory(kind: str, name: str) -> str:
+    known = KINDS[kind]
+    if name not in known:
+        raise UnknownComponent(f"no {kind} is called {name!r}; there is {', '.join(sorted(known))}.")
+    return known[name]
+
+
+def _find(where: str) -> Any:
+    module, _, attribute = where.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def _check_device(device: str) -> None:
+    if device not in DEVICES:
+        raise BadSettings(f"device is {device!r}; choose {', '.join(DEVICES)}.")
+    if device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise BadSettings("device is 'cuda', but torch sees no CUDA GPU here; choose auto or cpu.")

@@ -1,0 +1,1 @@
+"""Cameras, meshes, crops, rasterisers. Knows nothing of textures, networks or files."""

@@ -1,0 +1,84 @@
+"""Crops that faces are aligned to, and similarities between point sets. An affine is [2, 3], px -> px."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ostec.errors import BadGeometry
+from ostec.geometry import warp as warping
+from ostec.geometry.warp import apply_affine, invert_affine
+
+__all__ = ["apply_affine", "arcface_crop", "compose_affine", "ffhq_crop", "fit_similarity", "invert_affine", "warp"]
+
+ARCFACE_SIZE_PX = 112
+ARCFACE_POINTS_PX = torch.tensor(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+)
+"""Eye at the picture's left, eye at its right, nose tip, mouth corners likewise (METHOD section 3)."""
+
+
+def compose_affine(second: Tensor, first: Tensor) -> Tensor:
+    """[2, 3] float64 affine that applies `first`, then `second`."""
+    linear, shift = second[:, :2].double(), second[:, 2:].double()
+    return torch.cat([linear @ first[:, :2].double(), linear @ first[:, 2:].double() + shift], dim=1)
+
+
+def fit_similarity(source: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+    """[2, 3] rotation, uniform scale and shift that best take `source` [N, 2] to `target` [N, 2].
+
+    Weighted least squares (Umeyama, PAMI 1991, in the plane, where it has a closed form); `weights` [N] >= 0. Never
+    mirrors. Raises `BadGeometry` where the source points coincide.
+    """
+    a, b = source.double(), target.double()
+    w = torch.ones_like(a[:, 0]) if weights is None else weights.double()
+    w = (w / w.sum())[:, None]
+    a_mean, b_mean = (w * a).sum(dim=0), (w * b).sum(dim=0)
+    a, b = a - a_mean, b - b_mean
+    spread = (w * a * a).sum()
+    if not float(spread) > 0:
+        raise BadGeometry("The points to align coincide or are not finite; give at least two different ones.")
+    cos = (w * a * b).sum() / spread
+    sin = (w[:, 0] * (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])).sum() / spread
+    linear = torch.stack([torch.stack([cos, -sin]), torch.stack([sin, cos])])
+    return torch.cat([linear, (b_mean - linear @ a_mean)[:, None]], dim=1).to(source.dtype)
+
+
+def ffhq_crop(landmarks_px: Tensor, size_px: int) -> Tensor:
+    """[2, 3] affine from the picture to the FFHQ crop of `size_px`, from [68, 2] landmarks (METHOD section 3).
+
+    The square c ± x ± y goes onto [0, size_px]²; a tilted face comes out upright. Raises `BadGeometry` where eyes and
+    mouth coincide.
+    """
+    points = landmarks_px.double()
+    eye_left, eye_right = points[36:42].mean(dim=0), points[42:48].mean(dim=0)
+    eyes = (eye_left + eye_right) / 2
+    between = eye_right - eye_left
+    to_mouth = (points[48] + points[54]) / 2 - eyes
+    x = between + to_mouth.flip(0) * torch.tensor([1.0, -1.0])
+    length = float(x.norm())
+    if not length > 0:
+        raise BadGeometry("Eyes and mouth coincide or are not finite; no FFHQ crop fits these landmarks.")
+    x = x / length * max(2.0 * float(between.norm()), 1.8 * float(to_mouth.norm()))
+    y = x.flip(0) * torch.tensor([-1.0, 1.0])
+    centre = eyes + 0.1 * to_mouth
+    picture_from_crop = torch.stack([2 * x / size_px, 2 * y / size_px, centre - x - y], dim=1)
+    return invert_affine(picture_from_crop).to(landmarks_px.dtype)
+
+
+def arcface_crop(points_px: Tensor) -> Tensor:
+    """[2, 3] affine from the picture to the 112 px ArcFace crop, for points [5, 2] as in `ARCFACE_POINTS_PX`."""
+    return fit_similarity(points_px, ARCFACE_POINTS_PX.to(points_px))
+
+
+def warp(image: Tensor, crop_from_picture: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """([C, h, w], [h, w] bool): `image` [C, H, W] cut and resampled, and which pixel centres lie in the picture.
+
+    The picture's border colours go on outside it. Averages where it shrinks; takes no copy of more than is needed.
+    """
+    crop = warping.warp(image, crop_from_picture, size)
+    y, x = (torch.arange(n, dtype=torch.float64) + 0.5 for n in size)
+    centres = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+    at = apply_affine(invert_affine(crop_from_picture), centres)
+    extent = torch.tensor([image.shape[2], image.shape[1]])
+    return crop, ((at >= 0) & (at <= extent)).all(dim=-1)

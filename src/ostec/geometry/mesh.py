@@ -1,0 +1,39 @@
+"""Normals of triangle meshes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_FIXED_POINT = 2.0**40
+
+
+def face_normals(vertices: Tensor, faces: Tensor) -> Tensor:
+    """[F, 3] unit normals of the triangles `faces` [F, 3] of `vertices` [V, 3]; 0 for triangles without an area.
+
+    Counter-clockwise triangles, seen from outside, have outward normals.
+    """
+    a, b, c = vertices[faces].double().unbind(dim=1)
+    return _unit(torch.linalg.cross(b - a, c - a)).to(vertices.dtype)
+
+
+def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
+    """[V, 3] unit normals of `vertices` [V, 3]: those of the triangles around, by the sine of their angle there.
+
+    0 for vertices without a triangle. The sums are exact, so the normals of a mirrored mesh are the mirrored normals,
+    bit for bit, in whichever order the triangles come and whatever the number of threads.
+    """
+    corners = vertices.double()[faces]
+    forward = _unit(corners.roll(-1, dims=1) - corners)
+    across = torch.linalg.cross(forward, -forward.roll(1, dims=1))
+    shares = (across * _FIXED_POINT).round().long()
+    sums = torch.zeros(len(vertices), 3, dtype=torch.int64, device=vertices.device)
+    sums.index_add_(0, faces.flatten(), shares.view(-1, 3))
+    return _unit(sums.double()).to(vertices.dtype)
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    """Vectors [..., 3] at length one; null vectors stay."""
+    x, y, z = vectors.unbind(dim=-1)
+    length = (x * x + y * y + z * z).sqrt()
+    return vectors / torch.where(length > 0, length, 1.0)[..., None]

@@ -1,0 +1,71 @@
+"""How light falls on a face: a smooth function of the normal, fitted to the skin that is seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_DARKEST = 0.02
+_PRIOR_STD = torch.tensor([10.0, 0.3, 0.3, 0.3, 0.12, 0.12, 0.12, 0.12, 0.12], dtype=torch.float64)
+"""How large each coefficient may be expected to be, in log units: most lights are broad."""
+_SKIN_SAMPLES, _SKIN_STD = 150.0, 0.2
+_PAIR_SAMPLES, _PAIR_STD = 300.0, 0.12
+"""How many independent samples the texels are worth (neighbours say the same), and how far skin strays."""
+_IRLS_STEPS = 8
+_LIMIT = 0.6
+
+
+@dataclass(frozen=True)
+class Shading:
+    """log(sRGB) of plain skin as second-order spherical harmonics of the normal in the head frame."""
+
+    coefficients: Tensor
+    """[9, 3]."""
+
+    def log_skin(self, normals: Tensor) -> Tensor:
+        """[..., 3]: log colour of plain skin with normals [..., 3]; bounded, as far normals are extrapolated."""
+        light = harmonics(normals)[..., 1:] @ self.coefficients[1:]
+        return _LIMIT * torch.tanh(light / _LIMIT) + self.coefficients[0]
+
+
+def fit_shading(
+    log_rgb: Tensor, normals: Tensor, weight: Tensor, pairs: tuple[Tensor, Tensor, Tensor] | None = None
+) -> Shading:
+    """Robust fit to what samples of skin have in common.
+
+    `log_rgb` [N, 3], `normals` [N, 3] unit, head frame, `weight` [N] >= 0. `pairs`: differences of log colour and of
+    `harmonics` between the two sides of the face, [M, 3] and [M, 9], and their weights [M]; they need no guess about
+    the colour of the skin itself.
+    """
+    rows = [(harmonics(normals), log_rgb, weight, _SKIN_SAMPLES, _SKIN_STD)]
+    if pairs is not None:
+        colour_step, harmonic_step, pair_weight = pairs
+        rows.append((harmonic_step, colour_step, pair_weight, _PAIR_SAMPLES, _PAIR_STD))
+    coefficients = torch.zeros(9, 3, dtype=torch.float64)
+    known = log_rgb[weight > 0.1 * weight.max()]
+    coefficients[0] = known.median(dim=0).values if len(known) else -0.7
+    for _ in range(_IRLS_STEPS):
+        normal = torch.diag(_PRIOR_STD**-2)
+        right = torch.zeros_like(coefficients)
+        for matrix, value, share, samples, std in rows:
+            A, y = matrix.double(), value.double()
+            misfit = (y - A @ coefficients).square().mean(dim=1)
+            w = share.double() / (1 + misfit / std**2)
+            w = w * samples / (w.sum().clamp(min=1e-9) * std**2)
+            normal, right = normal + A.T @ (w[:, None] * A), right + A.T @ (w[:, None] * y)
+        coefficients = torch.linalg.solve(normal, right)
+    return Shading(coefficients.float())
+
+
+def log_colour(rgb: Tensor) -> Tensor:
+    """log of sRGB, bounded below so that black stays finite."""
+    return rgb.clamp(min=_DARKEST).log()
+
+
+def harmonics(normals: Tensor) -> Tensor:
+    """[..., 9]: real spherical harmonics of unit vectors [..., 3] to order two, without their constants."""
+    x, y, z = normals.unbind(-1)
+    one = torch.ones_like(x)
+    return torch.stack([one, x, y, z, x * y, x * z, y * z, x * x - y * y, 3 * z * z - 1], dim=-1)

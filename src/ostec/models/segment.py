@@ -1,0 +1,223 @@
+"""The built-in segmenter: which pixels show this person's face, from the person mask, the mesh and skin colour."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional as F
+
+from ostec.geometry.align import apply_affine, warp
+from ostec.geometry.camera import cropped, to_clip, to_pixels, toward_camera
+from ostec.geometry.mesh import vertex_normals
+from ostec.geometry.raster import interpolate, rasterise
+from ostec.geometry.shading import fit_shading, log_colour
+from ostec.models.selfie import SelfieNet, load_selfie_net, person_mask
+from ostec.types import Photo, Reconstruction, SkinMask
+
+MASK_PX = 256
+_MARGIN = 1.12
+_LUMINANCE_STD, _CHROMA_STD = 0.13, 0.055
+"""Least spread of skin about its shading, log units; where a face varies more its own spread counts."""
+_EDGE_PX = 2
+_THIN_PX = 11
+_ALIKE = 0.15
+"""Distance of log colours that look the same."""
+
+
+class SkinSegmenter:
+    """Keeps what fits the person's own skin colour under the light it is in; unsure means no."""
+
+    def __init__(self, net: SelfieNet) -> None:
+        self._net = net
+
+    def __call__(self, photo: Photo, reconstruction: Reconstruction) -> SkinMask:
+        mask_from_photo = head_square(reconstruction)
+        size = (MASK_PX, MASK_PX)
+        rgb, valid = warp(photo.rgb, mask_from_photo, size)
+        person = person_mask(self._net, rgb)
+        camera = cropped(reconstruction.camera, mask_from_photo, size)
+        normals, facing = _normals(reconstruction, camera)
+        zones = Zones(apply_affine(mask_from_photo, reconstruction.landmarks.points_px))
+        misfit = skin_misfit(rgb, normals, zones.sure_skin & (facing > 0.3) & (person > 0.5))
+        hidden = occluders(rgb, misfit, person, zones) | ~valid
+        alpha = _softened(~hidden & (facing > 0))
+        return SkinMask(alpha, mask_from_photo, person)
+
+
+def head_square(reconstruction: Reconstruction) -> Tensor:
+    """[2, 3] affine from photo px to an upright square mask that holds the whole mesh."""
+    points_px = to_pixels(reconstruction.vertices, reconstruction.camera).double()
+    angle = math.radians(reconstruction.roll_deg)
+    turn = torch.tensor([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]], dtype=torch.float64)
+    upright = points_px @ turn.T
+    low, high = upright.amin(dim=0), upright.amax(dim=0)
+    scale = MASK_PX / (_MARGIN * float((high - low).max()))
+    shift = MASK_PX / 2 - scale * (low + high) / 2
+    return torch.cat([scale * turn, shift[:, None]], dim=1).float()
+
+
+class Zones:
+    """Parts of the face in mask pixels, [S, S] bool, from 68 iBUG landmarks [68, 2]."""
+
+    def __init__(self, points: Tensor) -> None:
+        unit = float((points[27:31].mean(dim=0) - points[8]).norm()) / 100
+        up = _unit(points[27] - points[8])
+        brows = _any([_hull(points[part]) for part in (slice(17, 22), slice(22, 27))])
+        eyes = _any([_hull(points[part]) for part in (slice(36, 42), slice(42, 48))])
+        sockets = _any([_hull(torch.cat([points[a], points[b]])) for a, b in (_RIGHT_EYE, _LEFT_EYE)])
+        mouth = _hull(points[48:60])
+        nostrils = _grown(_hull(points[31:36]), 7 * unit)
+        self.features = _grown(brows, 2 * unit) | _grown(eyes, 3 * unit) | _grown(mouth, 5 * unit) | nostrils
+        """Brows, eyes, lips, nostrils: not skin-coloured, yet face."""
+        self.shadows = _grown(brows, 6 * unit) | _grown(eyes, 7 * unit) | _grown(sockets, 2 * unit) | self.features
+        """The same with the lids and folds around them, which are dark but not as dark as frames or hair."""
+        forehead = points[17:27].flip(0) + up * 55 * unit
+        self.face = _polygon(torch.cat([points[:17], forehead]))
+        """Inside the jaw line and up to the middle of the forehead."""
+        below_nose = _below(points[33], up)
+        self.beard = below_nose & _grown(self.face, 6 * unit)
+        cheeks = torch.cat([points[1:4], points[[48, 33, 54]], points[13:16], points[[46, 47, 42, 27, 39, 40, 41]]])
+        self.sure_skin = _polygon(cheeks) & ~_grown(self.shadows, 2 * unit) & ~below_nose
+        """Cheeks and nose, where hair seldom is."""
+        self.ring = _grown(self.face, 30 * unit) & ~_grown(self.face, 4 * unit) & ~below_nose
+        """Around the upper face: hair, hat, hood, background."""
+        self.bridge = _hull(torch.cat([points[27:29], points[[39, 42]]])) & ~_grown(eyes, 3 * unit)
+        """Between the eyes, where only glasses are dark."""
+
+
+_RIGHT_EYE, _LEFT_EYE = (slice(17, 22), slice(36, 42)), (slice(22, 27), slice(42, 48))
+
+
+def skin_misfit(rgb: Tensor, normals: Tensor, sure: Tensor) -> Tensor:
+    """[S, S, 4]: how a pixel of `rgb` [3, S, S] differs from the skin at `sure` [S, S] under its light.
+
+    Luminance (negative = darker) and three chroma components, log units over their spread on this skin.
+    `normals` [S, S, 3], head frame, 0 off the mesh (taken as facing forward there).
+    """
+    smooth = F.avg_pool2d(F.pad(rgb[None], (1, 1, 1, 1), mode="replicate"), 3, 1)[0]
+    log_rgb = log_colour(smooth).movedim(0, -1)
+    forward = torch.tensor([0.0, 0.0, 1.0])
+    unit = F.normalize(torch.where(normals.norm(dim=-1, keepdim=True) > 0.1, normals, forward), dim=-1)
+    if int(sure.sum()) < 50:
+        return torch.zeros(MASK_PX, MASK_PX, 4)
+    shading = fit_shading(log_rgb[sure], unit[sure], torch.ones(int(sure.sum())))
+    misfit = log_rgb - shading.log_skin(unit)
+    luminance = misfit.mean(dim=-1, keepdim=True)
+    chroma = misfit - luminance
+    luminance_std = max(_LUMINANCE_STD, _spread(luminance[sure]))
+    chroma_std = max(_CHROMA_STD, _spread(chroma[sure].norm(dim=-1)))
+    return torch.cat([luminance / luminance_std, chroma / chroma_std], dim=-1)
+
+
+def likelihood(misfit: Tensor) -> Tensor:
+    """[S, S] in 0..1: 1 for what agrees with skin."""
+    return torch.exp(-0.5 * (misfit.norm(dim=-1) - 1.5).clamp(min=0).square() / 1.5**2)
+
+
+def occluders(rgb: Tensor, misfit: Tensor, person: Tensor, zones: Zones) -> Tensor:
+    """[S, S] bool: hair, hands, glasses, background.
+
+    What is unlike skin and reaches the face from outside is in front of it; so is a thin dark line across the bridge
+    of the nose. Wrinkles, shadows and moles are unlike skin too, but lie within. Highlights reach outside as well: what is
+    brighter than skin must look like something around the face to count.
+    """
+    skin = likelihood(misfit)
+    thin = (skin < 0.15) & _thin_and_dark(misfit[..., 0])
+    unlike = (skin < 0.4) & ~zones.shadows & ~zones.beard | thin & zones.shadows & ~zones.features
+    bright = unlike & (misfit[..., 0] > 0) & zones.face
+    unlike = unlike & ~(bright & ~_resembles(rgb, bright, zones.ring & (skin < 0.4)))
+    labels = torch.from_numpy(ndimage.label(unlike.numpy(), structure=[[1] * 3] * 3)[0]).long()
+    guilty = torch.zeros(int(labels.max()) + 1, dtype=torch.bool)
+    guilty[labels[unlike & ~zones.face].unique()] = True
+    guilty[labels[thin & zones.bridge].unique()] = True
+    guilty[0] = False
+    hidden = guilty[labels] | (person < 0.5) | ((skin < 0.4) & ~zones.face)
+    return _grown(hidden, _EDGE_PX) & ~(zones.features & zones.face & (person > 0.5))
+
+
+def _thin_and_dark(luminance: Tensor) -> Tensor:
+    """[S, S] bool: darker than what lies a few pixels away on both sides, as frames and strands are and shadows not."""
+    closed = torch.from_numpy(ndimage.grey_closing(luminance.numpy(), size=_THIN_PX))
+    return closed - luminance > 2.5
+
+
+def _resembles(rgb: Tensor, which: Tensor, samples: Tensor) -> Tensor:
+    """[S, S] bool: pixels of `which` with at least a fiftieth of the `samples` close by in colour."""
+    out = torch.zeros_like(which)
+    if bool(which.any()) and int(samples.sum()) >= 50:
+        log_rgb = log_colour(rgb).movedim(0, -1)
+        pool = log_rgb[samples]
+        pool = pool[:: max(1, len(pool) // 400)]
+        near = torch.cdist(log_rgb[which], pool) < _ALIKE
+        out[which] = near.float().mean(dim=1) > 0.02
+    return out
+
+
+def _softened(keep: Tensor) -> Tensor:
+    """[S, S] in 0..1: 1 inside, falling to 0 at the border of `keep`."""
+    soft = F.avg_pool2d(keep.float()[None, None], 5, 1, 2)[0, 0]
+    return ((soft - 0.5) * 2).clamp(0, 1)
+
+
+def _normals(reconstruction: Reconstruction, camera) -> tuple[Tensor, Tensor]:
+    """([S, S, 3] head frame, [S, S] cosine to the camera), 0 off the mesh."""
+    topology, vertices = reconstruction.topology, reconstruction.vertices
+    fragments = rasterise(to_clip(vertices, camera), topology.faces, camera.size)
+    normals = vertex_normals(vertices, topology.faces)
+    facing = (normals * toward_camera(vertices, camera)).sum(dim=-1, keepdim=True)
+    picture = interpolate(fragments, torch.cat([normals, facing], dim=1), topology.faces)
+    return picture[:3].movedim(0, -1), picture[3]
+
+
+def _spread(values: Tensor) -> float:
+    """Standard deviation, robust: 1.48 times the median distance from the median."""
+    return 1.48 * float((values - values.median()).abs().median())
+
+
+def _unit(vector: Tensor) -> Tensor:
+    return vector / vector.norm()
+
+
+def _pixels() -> Tensor:
+    """[S, S, 2] pixel centres."""
+    axis = torch.arange(MASK_PX) + 0.5
+    return torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1)
+
+
+def _polygon(corners: Tensor) -> Tensor:
+    """[S, S] bool: pixel centres inside the polygon [N, 2], by the even-odd rule."""
+    x, y = _pixels()[..., None, :].unbind(-1)
+    (x0, y0), (x1, y1) = corners.T, corners.roll(-1, dims=0).T
+    rise = torch.where(y1 == y0, torch.ones_like(y0), y1 - y0)
+    crosses = ((y0 <= y) != (y1 <= y)) & (x < x0 + (y - y0) / rise * (x1 - x0))
+    return crosses.sum(dim=-1) % 2 == 1
+
+
+def _hull(points: Tensor) -> Tensor:
+    """[S, S] bool: the convex hull of points [N, 2]: no direction sees the pixel beyond all of them."""
+    angles = torch.arange(48) * (2 * math.pi / 48)
+    directions = torch.stack([angles.cos(), angles.sin()])
+    reach = (points @ directions).amax(dim=0)
+    return (_pixels() @ directions <= reach).all(dim=-1)
+
+
+def _below(point: Tensor, up: Tensor) -> Tensor:
+    return (_pixels() - point) @ up < 0
+
+
+def _any(masks: list[Tensor]) -> Tensor:
+    return torch.stack(masks).any(dim=0)
+
+
+def _grown(mask: Tensor, reach_px: float) -> Tensor:
+    """The mask dilated by a disc."""
+    distance = ndimage.distance_transform_edt(~mask.numpy())
+    return torch.from_numpy(distance <= reach_px) if bool(mask.any()) else mask
+
+
+def load_segmenter() -> SkinSegmenter:
+    """The segmenter with the shipped person network. Raises `MissingWeights`, `BadWeights`."""
+    return SkinSegmenter(load_selfie_net())

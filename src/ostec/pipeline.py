@@ -1,0 +1,167 @@
+"""One photo of a face to a complete texture: the whole method, top to bottom. The parts arrive as arguments."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ostec.errors import Cancelled, NoFace
+from ostec.geometry.camera import clip_matrix
+from ostec.geometry.render import portrait_camera, render
+from ostec.geometry.texels import bake_texels
+from ostec.interfaces import Parts, Progress
+from ostec.settings import Settings
+from ostec.texture.fill import bleed
+from ostec.texture.shoot import shoot
+from ostec.texture.unwrap import TRUSTED, unwrap
+from ostec.texture.views import PHOTO_PRIORITY, choose_mode, plan_views
+from ostec.types import Atlas, Completion, Detection, Face, Photo, Reconstruction, Result, UVTexture
+
+_SHEET_VIEW_PX = 256
+
+
+def find_faces(photo: Photo, parts: Parts) -> list[Detection]:
+    """The faces of a photo, largest first. Raises `NoFace` where there is none."""
+    detections = parts.detector(photo)
+    if not detections:
+        raise NoFace(f"{photo.name}: no face found. Use a photo in which the face is larger, upright and unobstructed.")
+    return detections
+
+
+@torch.no_grad()
+def complete_face(
+    photo: Photo, detection: Detection, parts: Parts, settings: Settings, progress: Progress | None = None
+) -> Result:
+    """Complete the texture of one detected face.
+
+    Raises `NoFace` if it turns out to be none, and `Cancelled` as soon as `progress` returns False.
+    """
+    torch.manual_seed(settings.seed)
+    watch = _Stopwatch(photo.name, progress)
+
+    with watch("fit", 0.05):  # its 3D shape and the camera that took the photo
+        reconstruction = parts.reconstructor(photo, detection)
+    with watch("segment", 0.15):  # what hides it
+        skin = parts.segmenter(photo, reconstruction)
+    with watch("bake", 0.25):  # where each texel lies in 3D
+        size = (settings.texture_size, settings.texture_size)
+        texels = bake_texels(reconstruction, size, parts.rasterise)
+    with watch("unwrap", 0.3):  # what the photo shows, and how well
+        seen = unwrap(photo.rgb, reconstruction.camera, reconstruction, texels, parts.rasterise, skin)
+        _check_visible(seen, photo)
+    with watch("complete", 0.4):  # what it does not show
+        mode = choose_mode(settings.mode, reconstruction.yaw_deg)
+        face = Face(photo, reconstruction, skin, texels, mode)
+        atlas = Atlas().add("photo", seen, PHOTO_PRIORITY[mode])
+        completed = parts.completer(face, atlas, settings, watch.within(0.4, 0.75))
+    with watch("finish", 0.75):
+        texture = replace(completed.texture, rgb=bleed(completed.texture.rgb, texels.inside, size[0] // 64))
+    with watch("frontalise", 0.8):
+        frontal = completed.frontal
+        if frontal is None and settings.frontalize:
+            frontal = frontal_portrait(reconstruction, texture.rgb, settings.frontal_size, parts)
+    with watch("views", 0.9):
+        completions = completed.completions or picture_views(face, seen, texture, parts)
+    report = _report(photo, reconstruction, settings, mode, parts, watch.seconds, completed.notes)
+    return Result(photo, reconstruction, seen, texture, frontal, completions, report, parts.writer)
+
+
+def frontal_portrait(face: Reconstruction, rgb: Tensor, size_px: int, parts: Parts) -> Tensor:
+    """[3, R, R]: the face from the front in the FFHQ frame, feathered into a plain background."""
+    camera = portrait_camera(face, 0.0, 0.0, 0.0, size_px)
+    image, covered = render(face, rgb, camera, parts.rasterise)
+    return over_background(image, covered)
+
+
+def over_background(image: Tensor, covered: Tensor, grey: float = 0.93, feather: float = 1 / 40) -> Tensor:
+    """[3, H, W]: `image` where `covered` [H, W], fading to grey over the last `feather` of its width."""
+    reach = max(3, int(image.shape[1] * feather) | 1)
+    pool = torch.nn.functional.avg_pool2d
+    soft = covered.float()[None, None]
+    for _ in range(2):
+        soft = pool(soft, reach, 1, reach // 2)
+    alpha = ((soft - 0.5) * 2).clamp(0, 1)[0] * covered
+    alpha = alpha * alpha * (3 - 2 * alpha)
+    return image * alpha + grey * (1 - alpha)
+
+
+def picture_views(face: Face, seen: UVTexture, texture: UVTexture, parts: Parts) -> tuple[Completion, ...]:
+    """Each planned view before and after, for completers that work in the texture itself."""
+    known = (seen.confidence >= TRUSTED).float()
+    shown = seen.rgb * (seen.confidence > -1)
+    completions = []
+    for view in plan_views(face.mode):
+        shot = shoot(face.reconstruction, shown, known, view, _SHEET_VIEW_PX, parts.rasterise)
+        image, covered = render(face.reconstruction, texture.rgb, shot.camera, parts.rasterise)
+        completions.append(Completion(shot, over_background(image, covered)))
+    return tuple(completions)
+
+
+@dataclass
+class _Stopwatch:
+    """Seconds by stage; tells the caller how far the photo is, and stops where the caller says so."""
+
+    name: str
+    progress: Progress | None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, stage: str, done: float):
+        self.tell(stage, done)
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = round(time.perf_counter() - start, 4)
+
+    def tell(self, stage: str, done: float) -> None:
+        if self.progress is not None and self.progress(stage, done) is False:
+            raise Cancelled(f"{self.name}: stopped before {stage!r} because the progress callback returned False.")
+
+    def within(self, low: float, high: float) -> Callable[[str, float], None]:
+        """A progress callback for a stage that covers this span of the whole."""
+        return lambda stage, done: self.tell(stage, low + (high - low) * done)
+
+
+def _check_visible(seen: UVTexture, photo: Photo) -> None:
+    if int((seen.confidence >= TRUSTED).sum()) < 0.01 * seen.confidence.numel():
+        raise NoFace(f"{photo.name}: hardly any skin is visible on this face. Use a photo that shows more of it.")
+
+
+def _report(
+    photo: Photo,
+    face: Reconstruction,
+    settings: Settings,
+    mode: str,
+    parts: Parts,
+    seconds: dict[str, float],
+    notes: Any,
+) -> dict[str, Any]:
+    """What `NAME.json` holds (DESIGN: file outputs)."""
+    camera = face.camera
+    return {
+        "photo": photo.name,
+        "sha256": photo.sha256,
+        "settings": asdict(settings),
+        "mode": mode,
+        "components": dict(parts.names),
+        "licences": dict(parts.licences),
+        "camera": {
+            "K": camera.K.tolist(),
+            "R": camera.R.tolist(),
+            "t": camera.t.tolist(),
+            "size": list(camera.size),
+            "model": camera.model,
+        },
+        "glb_to_photo": clip_matrix(camera).tolist(),
+        "yaw_deg": round(face.yaw_deg, 3),
+        "pitch_deg": round(face.pitch_deg, 3),
+        "roll_deg": round(face.roll_deg, 3),
+        "seconds": seconds,
+        "loss_terms": notes.get("loss_terms", {}),
+        "warnings": list(notes.get("warnings", [])),
+    }

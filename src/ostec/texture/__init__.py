@@ -1,0 +1,1 @@
+"""The UV side: unwrap, views, shots, stitching."""

@@ -1,0 +1,52 @@
+"""Colours for texels that have none."""
+
+from __future__ import annotations
+
+import torch
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def push_pull(image: Tensor, weight: Tensor) -> Tensor:
+    """[C, H, W]: `image` where `weight` [H, W] > 0, smoothly carried on into the texels of weight 0.
+
+    A larger weight counts for more in what is carried on. 0 throughout where no texel has a weight. (Gortler et al.,
+    "The Lumigraph", 1996, section 3.4.)
+    """
+    known = (weight > 0)[None, None]
+    levels = [(torch.where(known, image[None], 0.0), weight.clamp(min=0)[None, None])]
+    while max(levels[-1][1].shape) > 1:
+        levels.append(_halved(*levels[-1]))
+    filled = levels.pop()[0]
+    while levels:
+        mean, mass = levels.pop()
+        smooth = F.interpolate(filled, mean.shape[2:], mode="bilinear", align_corners=False)
+        filled = torch.lerp(smooth, mean, mass.clamp(max=1))
+    return torch.where(known, image[None], filled)[0]
+
+
+def bleed(rgb: Tensor, inside: Tensor, px: int) -> Tensor:
+    """[C, H, W]: texels up to `px` off the chart, `inside` [H, W] bool, take the nearest colour on it.
+
+    Keeps what lies beside the chart out of it when a viewer filters or shrinks the texture. All else stays.
+    """
+    if px < 1 or not bool(inside.any()) or bool(inside.all()):
+        return rgb
+    nearest = distance_transform_edt(~inside.numpy(), return_distances=False, return_indices=True)
+    target = (~inside).flatten().nonzero()[:, 0]
+    row, column = torch.from_numpy(nearest).flatten(1)[:, target].long()
+    width = inside.shape[1]
+    near = (row - target // width).square() + (column - target % width).square() <= px * px
+    target, source = target[near], (row * width + column)[near]
+    filled = rgb.flatten(1).clone()
+    filled[:, target] = filled[:, source]
+    return filled.view_as(rgb)
+
+
+def _halved(mean: Tensor, mass: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted mean [1, C, h, w] and mean weight [1, 1, h, w] at half the size; four texels of weight 1/4 fill one."""
+    size = [(n + 1) // 2 for n in mass.shape[2:]]
+    total = F.interpolate(mass, size, mode="area")
+    colour = F.interpolate(mean * mass, size, mode="area") / torch.where(total > 0, total, 1.0)
+    return colour, (4 * total).clamp(max=1)

@@ -1,0 +1,252 @@
+"""Gradient-domain blending: the picture whose steps between neighbours are closest to those wanted.
+
+Conjugate gradients with one multigrid V-cycle as preconditioner (McAdams, Sifakis and Teran, "A parallel multigrid
+Poisson solver for fluids simulation on large grids", 2010), with the cell-centred transfer of Kwak ("V-cycle
+multigrid for cell-centered finite differences", 1999), which does not reach across missing edges.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+from torch.nn import functional as F
+
+from ostec.geometry.bands import Bands
+
+TOLERANCE = 1e-4
+"""The search stops when a V-cycle moves no texel by more."""
+_MAX_STEPS = 50
+_DAMPING = 0.8
+_COARSEST = 16
+
+
+def solve(
+    target: Tensor, unknown: Tensor, step_x: Tensor, step_y: Tensor, edge_x: Tensor, edge_y: Tensor, pull: Tensor
+) -> Tensor:
+    """[C, H, W]: `target` [C, H, W] where not `unknown` [H, W] bool, and elsewhere the x that minimises
+
+        sum over edges of edge · (x_next - x_here - step)² + sum over unknowns of pull · (x - target)².
+
+    Edges between columns have `step_x` [C, H, W-1] and `edge_x` [H, W-1], those between rows `step_y` [C, H-1, W] and
+    `edge_y` [H-1, W]; an edge >= 0 of 0 is none. `pull` is [H, W] >= 0. Unknowns without edges or pull keep their
+    target; so does, on the whole, the mean of a region that no known texel and no pull holds. Errors stay below
+    0.5/255 for pictures in 0..1. The answer does not depend on the number of threads.
+    """
+    rows = unknown.any(dim=1).nonzero()[:, 0].tolist()
+    if not rows:
+        return target.clone()
+    low, high = max(rows[0] - 1, 0), min(rows[-1] + 2, unknown.shape[0])
+    solved = target.clone()
+    part, free = solved[:, low:high], unknown[low:high]
+    edges = _live(edge_x[low:high], free, 1), _live(edge_y[low : high - 1], free, 0)
+    force = _divergence(
+        edges[0] * (part.diff(dim=2) - step_x[:, low:high]), edges[1] * (part.diff(dim=1) - step_y[:, low : high - 1])
+    )
+    levels, margins = _pyramid(edges, pull[low:high], free)
+    with Bands() as bands:
+        moved = _conjugate_gradients(levels, F.pad(force * free, margins), bands)
+    height, width = free.shape
+    part += moved[:, margins[2] : margins[2] + height, margins[0] : margins[0] + width] * free
+    return solved
+
+
+@dataclass(frozen=True)
+class _Level:
+    """The equations diag · x - sum over neighbours of edge · x_neighbour = b at one size, with a border of zeros."""
+
+    edge_x: np.ndarray
+    """[N+2, M+2]: to the left neighbour."""
+    edge_y: np.ndarray
+    """[N+2, M+2]: to the neighbour above."""
+    diagonal: np.ndarray
+    """[N+2, M+2], never 0."""
+    share_x: np.ndarray
+    share_y: np.ndarray
+    """[N+2, M+2]: how much a finer texel takes from the next coarse one in x and in y; 0 where there is no edge."""
+    inverse: Tensor | None
+    """Of the coarsest level's matrix."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.diagonal.shape[0] - 2, self.diagonal.shape[1] - 2
+
+
+def _live(edge: Tensor, free: Tensor, dim: int) -> Tensor:
+    """The edges with an unknown end."""
+    count = free.shape[dim] - 1
+    return edge * (free.narrow(dim, 0, count) | free.narrow(dim, 1, count))
+
+
+def _divergence(flow_x: Tensor, flow_y: Tensor) -> Tensor:
+    """What flows in from right and below minus what flows in from left and above."""
+    return F.pad(flow_x, (0, 1)) - F.pad(flow_x, (1, 0)) + (F.pad(flow_y, (0, 0, 0, 1)) - F.pad(flow_y, (0, 0, 1, 0)))
+
+
+def _pyramid(edges: tuple[Tensor, Tensor], pull: Tensor, free: Tensor) -> tuple[list[_Level], tuple[int, ...]]:
+    """Levels, finest first, and the margins (left, right, top, bottom) that the finest has around the picture.
+
+    Known texels become weights that hold their unknown neighbours where they are. Each coarser level joins 2 x 2
+    texels: weights add up; of the two edges between blocks, at twice the distance, each counts half.
+    """
+    height, width = free.shape
+    block = 1
+    while max(height, width) > _COARSEST * block:
+        block *= 2
+    missing = (-width % block, -height % block)
+    margins = (missing[0] // 2 + 1, missing[0] - missing[0] // 2 + 1, 1, missing[1] + 1)
+    right, below = F.pad(edges[0], (0, 1)), F.pad(edges[1], (0, 0, 0, 1))
+    left, above = F.pad(edges[0], (1, 0)), F.pad(edges[1], (0, 0, 1, 0))
+    both_x, both_y = free & F.pad(free, (1, -1)), free & F.pad(free, (0, 0, 1, -1))
+    total = pull + left + right + (above + below)
+    edge_x, edge_y = left * both_x, above * both_y
+    inner = edge_x + F.pad(edge_x, (-1, 1)) + (edge_y + F.pad(edge_y, (0, 0, -1, 1)))
+    hold, edge_x, edge_y = (F.pad(t, margins) for t in ((total - inner) * free, edge_x, edge_y))
+    levels = [_level(edge_x, edge_y, hold)]
+    while block > 1:
+        block //= 2
+        edge_x = F.pad(F.avg_pool2d(edge_x[None, 1:-1, 1:-1], (2, 1), (2, 2))[0], (1, 1, 1, 1))
+        edge_y = F.pad(F.avg_pool2d(edge_y[None, 1:-1, 1:-1], (1, 2), (2, 2))[0], (1, 1, 1, 1))
+        hold = F.pad(4 * F.avg_pool2d(hold[None, 1:-1, 1:-1], 2)[0], (1, 1, 1, 1))
+        levels.append(_level(edge_x, edge_y, hold, coarsest=block == 1))
+    return levels, margins
+
+
+def _level(edge_x: Tensor, edge_y: Tensor, hold: Tensor, coarsest: bool = False) -> _Level:
+    around = edge_x + F.pad(edge_x, (-1, 1)) + (edge_y + F.pad(edge_y, (0, 0, -1, 1)))
+    diagonal = hold + around
+    inverse = _inverse(edge_x, edge_y, diagonal) if coarsest else None
+    shares = ((0.25 * (edge > 0)).float().numpy() for edge in (edge_x, edge_y))
+    return _Level(edge_x.numpy(), edge_y.numpy(), torch.where(diagonal > 0, diagonal, 1.0).numpy(), *shares, inverse)
+
+
+def _inverse(edge_x: Tensor, edge_y: Tensor, diagonal: Tensor) -> Tensor:
+    """[NM, NM] pseudo-inverse of the whole matrix of a small level."""
+    rows, columns = (n - 2 for n in diagonal.shape)
+    matrix = torch.diag(diagonal[1:-1, 1:-1].flatten().double())
+    index = torch.arange(rows * columns).view(rows, columns)
+    pairs = ((index[:, 1:], index[:, :-1], edge_x[1:-1, 2:-1]), (index[1:], index[:-1], edge_y[2:-1, 1:-1]))
+    for here, there, edge in pairs:
+        matrix[here, there] = matrix[there, here] = -edge.double()
+    return torch.linalg.pinv(matrix, hermitian=True).float()
+
+
+def _conjugate_gradients(levels: list[_Level], residual: Tensor, bands: Bands) -> Tensor:
+    """[C, N+2, M+2]: the solution x of the finest level's equations for b = `residual`, which is used up."""
+    finest = levels[0]
+    solution = torch.zeros_like(residual)
+    direction = image = torch.zeros_like(residual)
+    before = None
+    for _ in range(_MAX_STEPS):
+        step = _v_cycle(levels, residual, bands)
+        if float(step.abs().max()) <= TOLERANCE:
+            return solution + step
+        now = _dot(residual, step, bands)
+        direction = step if before is None else step.addcmul_(direction, _ratio(now, before))
+        image = _relax(finest, direction, direction, bands, keep=0, gain=0, plain=1)
+        length = _ratio(now, -_dot(direction, image, bands))
+        solution.addcmul_(direction, length)
+        residual.addcmul_(image, length)
+        before = now
+    return solution
+
+
+def _v_cycle(levels: list[_Level], b: Tensor, bands: Bands) -> Tensor:
+    """About the solution of the first level's equations: a symmetric linear map of b."""
+    level = levels[0]
+    if level.inverse is not None:
+        inner = b[:, 1:-1, 1:-1]
+        return F.pad((inner.flatten(1) @ level.inverse).view_as(inner), (1, 1, 1, 1))
+    guess = b * (_DAMPING / torch.from_numpy(level.diagonal))
+    rest = _relax(level, guess, b, bands, keep=0, gain=1, plain=1)
+    coarse = levels[1]
+    height, width = coarse.size
+    b_coarse = b.new_zeros(len(b), height + 2, width + 2)
+    shares = coarse.share_x, coarse.share_y
+    arrays = rest.numpy(), *shares, b_coarse.numpy()
+    bands(height, 4 * width, lambda low, high: _restrict(low, high, *arrays))
+    arrays = _v_cycle(levels[1:], b_coarse, bands).numpy(), *shares, guess.numpy()
+    bands(height, 4 * width, lambda low, high: _prolong(low, high, *arrays))
+    return _relax(level, guess, b, bands, keep=1, gain=1, scaled=_DAMPING)
+
+
+def _relax(
+    level: _Level, x: Tensor, b: Tensor, bands: Bands, keep: float, gain: float, plain: float = 0, scaled: float = 0
+) -> Tensor:
+    """keep · x + (plain + scaled / diagonal) · (gain · b - A x), in a new tensor."""
+    out = torch.zeros_like(x)
+    factors = tuple(np.float32(factor) for factor in (keep, gain, plain, scaled))
+    arrays = x.numpy(), b.numpy(), level.edge_x, level.edge_y, level.diagonal, out.numpy()
+    bands(*level.size, lambda low, high: _relax_rows(low, high, *factors, *arrays))
+    return out
+
+
+def _dot(a: Tensor, b: Tensor, bands: Bands) -> Tensor:
+    """[C] float64, summed row by row."""
+    sums = torch.zeros(a.shape[:2], dtype=torch.float64)
+    arrays = a.numpy(), b.numpy(), sums.numpy()
+    bands(a.shape[1], a.shape[2], lambda low, high: _dot_rows(low, high, *arrays))
+    return sums.sum(dim=1)
+
+
+def _ratio(a: Tensor, b: Tensor) -> Tensor:
+    """[C, 1, 1] float32 a / b; 0 where b is."""
+    return torch.where(b != 0, a / torch.where(b != 0, b, 1.0), 0.0).float()[:, None, None]
+
+
+@njit(cache=True, nogil=True)
+def _relax_rows(low, high, keep, gain, plain, scaled, x, b, edge_x, edge_y, diagonal, out):  # noqa: ANN001, ANN202
+    for i in range(low + 1, high + 1):
+        for c in range(len(x)):
+            for j in range(1, x.shape[2] - 1):
+                across = edge_x[i, j] * x[c, i, j - 1] + edge_x[i, j + 1] * x[c, i, j + 1]
+                along = edge_y[i, j] * x[c, i - 1, j] + edge_y[i + 1, j] * x[c, i + 1, j]
+                rest = gain * b[c, i, j] - diagonal[i, j] * x[c, i, j] + (across + along)
+                out[c, i, j] = keep * x[c, i, j] + (plain + scaled / diagonal[i, j]) * rest
+
+
+@njit(cache=True, nogil=True)
+def _restrict(low, high, fine, share_x, share_y, coarse):  # noqa: ANN001, ANN202
+    """Sums over the shares with which `_prolong` gives: its transpose."""
+    for i in range(low + 1, high + 1):
+        for c in range(len(fine)):
+            above, top, bottom, below = fine[c, 2 * i - 2], fine[c, 2 * i - 1], fine[c, 2 * i], fine[c, 2 * i + 1]
+            for j in range(1, coarse.shape[2] - 1):
+                k = 2 * j
+                left, right = top[k - 1] + bottom[k - 1], top[k] + bottom[k]
+                total = left + right
+                to_left = share_x[i, j] * (left - (top[k - 2] + bottom[k - 2]))
+                to_right = share_x[i, j + 1] * (right - (top[k + 1] + bottom[k + 1]))
+                to_top = share_y[i, j] * (top[k - 1] + top[k] - (above[k - 1] + above[k]))
+                to_bottom = share_y[i + 1, j] * (bottom[k - 1] + bottom[k] - (below[k - 1] + below[k]))
+                coarse[c, i, j] = total - (to_left + to_right) - (to_top + to_bottom)
+
+
+@njit(cache=True, nogil=True)
+def _prolong(low, high, coarse, share_x, share_y, fine):  # noqa: ANN001, ANN202
+    """Add to each fine texel its block's value, drawn towards the nearer neighbour in x and in y."""
+    for i in range(low + 1, high + 1):
+        for c in range(len(fine)):
+            for j in range(1, coarse.shape[2] - 1):
+                here = coarse[c, i, j]
+                left = share_x[i, j] * (coarse[c, i, j - 1] - here)
+                right = share_x[i, j + 1] * (coarse[c, i, j + 1] - here)
+                top = here + share_y[i, j] * (coarse[c, i - 1, j] - here)
+                bottom = here + share_y[i + 1, j] * (coarse[c, i + 1, j] - here)
+                fine[c, 2 * i - 1, 2 * j - 1] += top + left
+                fine[c, 2 * i - 1, 2 * j] += top + right
+                fine[c, 2 * i, 2 * j - 1] += bottom + left
+                fine[c, 2 * i, 2 * j] += bottom + right
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc"})
+def _dot_rows(low, high, a, b, sums):  # noqa: ANN001, ANN202
+    for i in range(low, high):
+        for c in range(len(a)):
+            total = np.float32(0)
+            for j in range(a.shape[2]):
+                total += a[c, i, j] * b[c, i, j]
+            sums[c, i] = total

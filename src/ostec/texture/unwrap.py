@@ -1,0 +1,124 @@
+"""Lay a picture of the face into the texture, with a confidence for every texel (METHOD section 1, step 3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ostec.geometry.camera import cropped, to_clip, toward_camera
+from ostec.interfaces import Rasteriser
+from ostec.types import Camera, Reconstruction, SkinMask, Texels, UVTexture
+
+TRUSTED = 0.4
+"""Confidence from which a texel counts as seen (the original's threshold)."""
+_ZBUFFER_PX = 640
+_SILHOUETTE_PX = 3
+_OCCLUSION_TOLERANCE_M = 0.005
+_FAR_M = 1e3
+_UNSEEN_BELOW = 0.02
+
+
+def unwrap(
+    image: Tensor,
+    camera: Camera,
+    face: Reconstruction,
+    texels: Texels,
+    rasterise: Rasteriser,
+    skin: SkinMask | None = None,
+) -> UVTexture:
+    """Texture of what `image` [3, H, W] shows of the face.
+
+    Confidence is the cosine between normal and direction to the camera, times what is left of it after
+    self-occlusion, the picture's border and, where given, the skin mask; -1 where nothing is left.
+    """
+    flat = texels.inside.flatten().nonzero()[:, 0]
+    points = texels.points.reshape(-1, 3)[flat]
+    normals = texels.normals.reshape(-1, 3)[flat]
+    clip = to_clip(points, camera)
+    points_px = clip[:, :2] / clip[:, 3:]
+    colours = sample_picture(image, points_px, max(texels.inside.shape))
+    confidence = (normals * toward_camera(points, camera)).sum(-1).clamp(min=0)
+    confidence = confidence * visibility(points, camera, face, rasterise)
+    confidence = confidence * inside_picture(points_px, camera.size)
+    if skin is not None:
+        confidence = confidence * skin_at(skin, points_px)
+    confidence = torch.where(confidence > _UNSEEN_BELOW, confidence, -1.0)
+
+    height, width = texels.inside.shape
+    rgb = torch.zeros(3, height * width)
+    rgb[:, flat] = colours
+    full = torch.full((height * width,), -1.0)
+    full[flat] = confidence
+    return UVTexture(rgb.view(3, height, width), full.view(height, width))
+
+
+def sample_picture(image: Tensor, points_px: Tensor, texture_px: int) -> Tensor:
+    """[3, N] colours at [N, 2] px, bicubic; a picture much finer than the texture is shrunk first against aliasing."""
+    height, width = image.shape[1:]
+    low = (points_px.amin(dim=0) - 4).floor().clamp(min=0).int().tolist()
+    high = (points_px.amax(dim=0) + 4).ceil().int().tolist()
+    x0, y0 = min(low[0], width - 1), min(low[1], height - 1)
+    x1, y1 = max(x0 + 1, min(high[0], width)), max(y0 + 1, min(high[1], height))
+    window = image[None, :, y0:y1, x0:x1]
+    shrink = max(x1 - x0, y1 - y0) / (1.25 * texture_px)
+    if shrink > 1:
+        smaller = [max(1, round((y1 - y0) / shrink)), max(1, round((x1 - x0) / shrink))]
+        window = F.interpolate(window, smaller, mode="bicubic", antialias=True, align_corners=False)
+    extent = torch.tensor([x1 - x0, y1 - y0])
+    grid = (points_px - torch.tensor([x0, y0])) / extent * 2 - 1
+    sampled = F.grid_sample(window, grid[None, None], "bicubic", "border", align_corners=False)
+    return sampled[0, :, 0].clamp(0, 1)
+
+
+def visibility(points: Tensor, camera: Camera, face: Reconstruction, rasterise: Rasteriser) -> Tensor:
+    """[N] in 0..1 for head-frame points [N, 3] on the mesh: 0 behind another part of it or hard by its silhouette."""
+    window = _face_window(camera, face)
+    fragments = rasterise(to_clip(face.vertices, window), face.topology.faces, window.size)
+    covered = torch.isfinite(fragments.depth)
+    depth = torch.where(covered, _depth_m(fragments.depth, window), _FAR_M)
+    reach = 2 * _SILHOUETTE_PX + 1
+    nearest = -F.max_pool2d(-depth[None, None], reach, 1, _SILHOUETTE_PX)
+    interior = -F.max_pool2d(-covered.float()[None, None], reach, 1, _SILHOUETTE_PX)
+    interior = F.avg_pool2d(interior, reach, 1, _SILHOUETTE_PX)
+
+    clip = to_clip(points, window)
+    points_px = clip[:, :2] / clip[:, 3:]
+    behind_m = _depth_m(clip[:, 2] / clip[:, 3], window) - _at(nearest, points_px)
+    in_front = 1 - ((behind_m - _OCCLUSION_TOLERANCE_M) / _OCCLUSION_TOLERANCE_M).clamp(0, 1)
+    return in_front * _at(interior, points_px)
+
+
+def inside_picture(points_px: Tensor, size: tuple[int, int]) -> Tensor:
+    """[N]: 1 inside a picture of (height, width), fading to 0 over the last two pixels before its border."""
+    extent = torch.tensor([size[1], size[0]])
+    return (torch.minimum(points_px, extent - points_px).amin(dim=-1) / 2).clamp(0, 1)
+
+
+def skin_at(skin: SkinMask, points_px: Tensor) -> Tensor:
+    """[N]: the mask at photo pixels [N, 2]."""
+    affine = skin.mask_from_photo
+    return _at(skin.alpha[None, None], points_px @ affine[:, :2].T + affine[:, 2]).clamp(0, 1)
+
+
+def _face_window(camera: Camera, face: Reconstruction) -> Camera:
+    """The camera cropped and scaled to the mesh's bounding box."""
+    clip = to_clip(face.vertices, camera)
+    points_px = clip[:, :2] / clip[:, 3:]
+    low, high = points_px.amin(dim=0), points_px.amax(dim=0)
+    scale = (_ZBUFFER_PX - 4) / float((high - low).max())
+    offset = _ZBUFFER_PX / 2 - scale * (low + high) / 2
+    crop = torch.cat([scale * torch.eye(2), offset[:, None]], dim=1)
+    return cropped(camera, crop, (_ZBUFFER_PX, _ZBUFFER_PX))
+
+
+def _depth_m(depth: Tensor, camera: Camera) -> Tensor:
+    """Camera z in metres from a rasteriser's depth (`clip_matrix`)."""
+    return depth if camera.model == "orthographic" else 1 / (1 - depth)
+
+
+def _at(image: Tensor, points_px: Tensor) -> Tensor:
+    """[N]: image [1, 1, H, W], bilinear, at [N, 2] px."""
+    extent = torch.tensor([image.shape[3], image.shape[2]])
+    grid = (points_px / extent * 2 - 1)[None, None]
+    return F.grid_sample(image, grid, padding_mode="border", align_corners=False)[0, 0, 0]

@@ -1,0 +1,276 @@
+"""What flows through the pipeline: small frozen values, torch float32 unless said otherwise.
+
+Pixel coordinates are (x right, y down) with pixel centres at +0.5; images are [3, H, W], sRGB, 0..1.
+The head frame is glTF's: metres, x to the subject's left, y up, z out of the face. `docs/conventions.md` has the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Photo:
+    """An upright photo."""
+
+    rgb: Tensor
+    """[3, H, W], sRGB 0..1."""
+    name: str
+    """What errors and reports call it; for a file, its path."""
+    sha256: str = ""
+    """Of the file's bytes, or of the pixels where there is no file."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.rgb.shape[1], self.rgb.shape[2]
+
+
+@dataclass(frozen=True)
+class Detection:
+    """A face found in a photo."""
+
+    box_px: Tensor
+    """[4]: x0, y0, x1, y1; may reach outside the photo."""
+    points_px: Tensor
+    """[6, 2], BlazeFace order: right eye, left eye (the subject's), nose tip, mouth centre, right ear, left ear."""
+    score: float
+    """0..1."""
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """Sparse landmarks of one face."""
+
+    points_px: Tensor
+    """[68, 2], iBUG order."""
+    score: float
+    """0..1."""
+
+
+@dataclass(frozen=True)
+class Topology:
+    """What all meshes of one face model share. Two faces of one model hold the same object."""
+
+    faces: Tensor
+    """[F, 3] int64 vertex indices, counter-clockwise seen from outside."""
+    uv: Tensor
+    """[T, 2] in 0..1, (0, 0) = top left of the texture."""
+    uv_faces: Tensor
+    """[F, 3] int64 indices into `uv`, corner by corner as in `faces`."""
+    landmark_vertices: Tensor
+    """[68] int64, iBUG order."""
+    paintable: Tensor
+    """[V] bool: the texture around this vertex is to be completed."""
+    mirror: Tensor | None
+    """[V] int64 involution onto the vertex of the other side, or None. With it, u -> 1 - u mirrors the texture."""
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole or scaled-orthographic camera with OpenCV axes: x right, y down, z forward."""
+
+    K: Tensor
+    """[3, 3] intrinsics, px. Orthographic: px per metre on the diagonal."""
+    R: Tensor
+    """[3, 3] rotation, head -> camera."""
+    t: Tensor
+    """[3] translation, head -> camera, metres."""
+    size: tuple[int, int]
+    """(height, width) of the picture, px."""
+    model: Literal["perspective", "orthographic"] = "perspective"
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """A fitted 3D face."""
+
+    vertices: Tensor
+    """[V, 3], head frame, metres."""
+    topology: Topology
+    camera: Camera
+    """Head -> pixels of the upright photo."""
+    landmarks: Landmarks
+    yaw_deg: float
+    """Positive = the nose points to the right edge of the photo."""
+    pitch_deg: float
+    """Positive = the nose points down."""
+    roll_deg: float
+    """Positive = the head is turned clockwise in the photo."""
+
+
+@dataclass(frozen=True)
+class SkinMask:
+    """Which part of the photo shows this person's skin and facial features, and nothing in front of them."""
+
+    alpha: Tensor
+    """[S, S], 0 = hair, hand, glasses, background or unsure; 1 = face."""
+    mask_from_photo: Tensor
+    """[2, 3] affine, photo px -> mask px."""
+    person: Tensor | None = None
+    """[S, S], 1 = this person including hair, or None where not known."""
+
+
+@dataclass(frozen=True)
+class Fragments:
+    """What a rasteriser saw in each pixel."""
+
+    triangle: Tensor
+    """[H, W] int64, -1 where nothing was hit."""
+    barycentrics: Tensor
+    """[H, W, 3], perspective-correct, 0 where nothing was hit."""
+    depth: Tensor
+    """[H, W], smaller is nearer (`geometry.camera.clip_matrix`), +inf where nothing was hit."""
+
+
+@dataclass(frozen=True)
+class Texels:
+    """Where each texel lies on one face, baked once."""
+
+    inside: Tensor
+    """[Hu, Wu] bool: the texel lies on a paintable triangle."""
+    triangle: Tensor
+    """[Hu, Wu] int64, -1 off the chart."""
+    barycentrics: Tensor
+    """[Hu, Wu, 3]."""
+    points: Tensor
+    """[Hu, Wu, 3], head frame, metres."""
+    normals: Tensor
+    """[Hu, Wu, 3], unit, outward, head frame."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A direction to look at the face from (METHOD: the paper's section 3.3)."""
+
+    name: str
+    pitch_deg: float
+    yaw_deg: float
+    roll_deg: float
+    priority: float
+    """The score of a texel seen in this view is its cosine times this."""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A render waiting to be completed."""
+
+    view: View
+    image: Tensor
+    """[3, R, R]."""
+    trust: Tensor
+    """[R, R], 1 where the image is known, 0 where it is to be invented."""
+    landmarks_px: Tensor
+    """[68, 2]."""
+    camera: Camera
+
+
+@dataclass(frozen=True)
+class Completion:
+    """The completed render."""
+
+    shot: Shot
+    image: Tensor
+    """[3, R, R]."""
+    latent: Tensor | None = None
+    """[L, W] W+ code of a generator, where one was searched."""
+    history: tuple[float, ...] = ()
+    """Loss by step."""
+
+
+@dataclass(frozen=True)
+class UVTexture:
+    """A texture and how well each texel was seen."""
+
+    rgb: Tensor
+    """[3, Hu, Wu], sRGB 0..1."""
+    confidence: Tensor
+    """[Hu, Wu]: cosine of the best view, -1 where no view saw the texel."""
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """The views unwrapped so far and who owns each texel."""
+
+    names: tuple[str, ...] = ()
+    textures: tuple[UVTexture, ...] = ()
+    priorities: tuple[float, ...] = ()
+
+    def add(self, name: str, texture: UVTexture, priority: float) -> Atlas:
+        """A new atlas with one more view."""
+        return replace(
+            self,
+            names=(*self.names, name),
+            textures=(*self.textures, texture),
+            priorities=(*self.priorities, priority),
+        )
+
+    def scores(self) -> Tensor:
+        """[N, Hu, Wu]: confidence times priority, in -1..1; -1 where the view did not see the texel."""
+        views = zip(self.textures, self.priorities, strict=True)
+        return torch.stack(
+            [torch.where(t.confidence > -1, (t.confidence * p).clamp(-1, 1), -1.0) for t, p in views]
+        )
+
+    def owner(self) -> Tensor:
+        """[Hu, Wu] int64: the view with the highest score, the earlier one on a tie; -1 where none saw the texel."""
+        best, index = self.scores().max(dim=0)
+        return torch.where(best > -1, index, -1)
+
+
+@dataclass(frozen=True)
+class Face:
+    """All that is known of one face before its texture is completed."""
+
+    photo: Photo
+    reconstruction: Reconstruction
+    skin: SkinMask
+    texels: Texels
+    mode: Literal["soft", "hard"]
+    """soft keeps the photo's texels where they are trusted; hard keeps only the photo's colours."""
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A completer's answer."""
+
+    texture: UVTexture
+    completions: tuple[Completion, ...] = ()
+    frontal: Tensor | None = None
+    """[3, R, R], where the completer makes its own."""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    """For the report: `loss_terms`, `warnings`."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One completed face."""
+
+    photo: Photo
+    reconstruction: Reconstruction
+    seen: UVTexture
+    """What the photo showed."""
+    texture: UVTexture
+    frontal: Tensor | None
+    """[3, R, R] or None."""
+    completions: tuple[Completion, ...]
+    report: Mapping[str, Any]
+    """What `NAME.json` holds."""
+    writer: Callable[..., Mapping[str, Path]] = field(repr=False)
+    """Writes the files; a part, so that values need not know of disks."""
+
+    def save(
+        self, save_dir: str | Path, name: str | None = None, formats: Sequence[str] = ("png", "obj", "glb")
+    ) -> Mapping[str, Path]:
+        """Write texture, meshes, frontal, report and sheet under `save_dir`; gives what was written, by kind.
+
+        `name` defaults to the photo's stem. Raises `CannotWrite`. Each file appears whole or not at all.
+        """
+        return self.writer(self, Path(save_dir), name or Path(self.photo.name).stem, tuple(formats))

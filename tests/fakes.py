@@ -1,0 +1,105 @@
+"""Parts that stand in for the networks: quick, and with faults on demand, by words in a photo's name."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from ostec.batch import Event, Options, Summary, run_batch
+from ostec.errors import NoFace
+from ostec.geometry.raster import rasterise
+from ostec.interfaces import Detector, Parts, Progress, Writer
+from ostec.io import write_atomically
+from ostec.settings import Settings
+from ostec.types import Atlas, Completed, Detection, Face, Photo, Reconstruction, Result, SkinMask, UVTexture
+from synthetic import all_skin, head
+
+SETTINGS = Settings(texture_size=64, frontal_size=64)
+SIZE_PX = 64
+
+
+def detect(photo: Photo) -> list[Detection]:
+    """One face; "noface" none, "three" three of which the second is none, "crash" a fault in the code."""
+    name = Path(photo.name).name
+    if "crash" in name:
+        raise ZeroDivisionError("a fault in a part")
+    count = 0 if "noface" in name else 3 if "three" in name else 1
+    return [Detection(torch.tensor([0.0, 0, 64, 64]), torch.zeros(6, 2), 1.0 - i / 10) for i in range(count)]
+
+
+def reconstruct(photo: Photo, detection: Detection) -> Reconstruction:
+    if abs(detection.score - 0.9) < 0.01:
+        raise NoFace(f"{photo.name}: that was a balloon.")
+    return head(size=SIZE_PX)
+
+
+def segment(photo: Photo, reconstruction: Reconstruction) -> SkinMask:
+    return all_skin()
+
+
+def complete(face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
+    """Leaves unseen texels as they are."""
+    return Completed(UVTexture(atlas.textures[0].rgb, atlas.textures[0].confidence))
+
+
+def write(result: Result, save_dir: Path, name: str, formats: tuple[str, ...]) -> Mapping[str, Path]:
+    """Small files with the right names, the report last."""
+    endings = [*(f".{suffix}" for suffix in formats), "_sheet.jpg"]
+    if result.frontal is not None:
+        endings.append("_frontal.png")
+    for ending in endings:
+        write_atomically(save_dir / f"{name}{ending}", ending.encode())
+    write_atomically(save_dir / f"{name}.json", json.dumps(result.report).encode())
+    return {ending: save_dir / f"{name}{ending}" for ending in [*endings, ".json"]}
+
+
+@dataclass
+class FakeChoice:
+    """Counts how often the parts are built."""
+
+    writer: Writer = write
+    detector: Detector = detect
+    names: Mapping[str, str] = field(default_factory=lambda: {"completer": "fake"})
+    loads: int = 0
+
+    def load(self) -> Parts:
+        self.loads += 1
+        return Parts(self.detector, reconstruct, segment, rasterise, complete, self.writer, self.names)
+
+
+def make_photos(folder: Path, *names: str) -> list[Path]:
+    """Small pictures, each with bytes of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for shade, name in enumerate(names):
+        Image.new("RGB", (SIZE_PX, SIZE_PX), (200, 150, 100 + shade)).save(folder / name)
+    return [folder / name for name in names]
+
+
+def run(
+    photos: Sequence[Path],
+    save_dir: Path,
+    choice: FakeChoice | None = None,
+    settings: Settings = SETTINGS,
+    options: Options | None = None,
+    on_event: Callable[[Event], Any] = lambda event: None,
+) -> Summary:
+    return run_batch(photos, save_dir, choice or FakeChoice(), settings, options or Options(), on_event)
+
+
+def run_slowly(source: str, target: str) -> None:
+    """Write each file slowly; says so on stdout when a photo's first file is there."""
+
+    def slow_write(result: Result, save_dir: Path, name: str, formats: tuple[str, ...]) -> Mapping[str, Path]:
+        write_atomically(save_dir / f"{name}.png", b"half of the work")
+        print(name, flush=True)
+        time.sleep(0.5)
+        return write(result, save_dir, name, formats)
+
+    run(sorted(Path(source).iterdir()), Path(target), FakeChoice(slow_write))

@@ -1,0 +1,67 @@
+"""Stitching keeps what it should and hides where it joined."""
+
+from __future__ import annotations
+
+import torch
+
+from ostec.texture.stitch import match_colour, stitch
+from ostec.types import Atlas, UVTexture
+
+SIZE = 96
+INSIDE = torch.ones(SIZE, SIZE, dtype=torch.bool)
+GREY = torch.full((3, SIZE, SIZE), 0.5)
+
+
+def picture() -> torch.Tensor:
+    axis = torch.linspace(0, 6, SIZE)
+    return 0.5 + 0.2 * torch.stack([torch.sin(axis[:, None] * k + axis) for k in (1, 2, 3)])
+
+
+def left_half(value: float, otherwise: float = -1.0) -> torch.Tensor:
+    return torch.where(torch.arange(SIZE).expand(SIZE, -1) < SIZE // 2, value, otherwise)
+
+
+def test_one_view_alone_is_unchanged() -> None:
+    atlas = Atlas().add("photo", UVTexture(picture(), torch.ones(SIZE, SIZE)), 1.0)
+    for keep in (INSIDE, ~INSIDE):
+        assert (stitch(atlas, INSIDE, keep, GREY).rgb - picture()).abs().max() < 2e-3
+
+
+def test_kept_texels_are_bit_exact() -> None:
+    atlas = Atlas().add("photo", UVTexture(picture(), left_half(0.9)), 2.0)
+    atlas = atlas.add("view", UVTexture(picture() * 0.5, torch.full((SIZE, SIZE), 0.8)), 1.0)
+    keep = left_half(1.0) > 0
+    assert torch.equal(stitch(atlas, INSIDE, keep, GREY).rgb[:, keep], picture()[:, keep])
+
+
+def test_a_colour_cast_leaves_no_seam() -> None:
+    atlas = Atlas().add("photo", UVTexture(picture(), left_half(0.9)), 2.0)
+    atlas = atlas.add("view", UVTexture(picture() - 0.15, torch.full((SIZE, SIZE), 0.8)), 1.0)
+    out = stitch(atlas, INSIDE, left_half(1.0) > 0, GREY).rgb
+    border = SIZE // 2
+    step = (out[:, :, border] - out[:, :, border - 1]) - (picture()[:, :, border] - picture()[:, :, border - 1])
+    assert step.abs().max() < 0.03
+
+
+def test_texels_nobody_saw_are_filled_and_said_to_be_unseen() -> None:
+    atlas = Atlas().add("photo", UVTexture(picture() * 0 + 0.6, left_half(0.9)), 2.0)
+    out = stitch(atlas, INSIDE, left_half(1.0) > 0, GREY)
+    right = left_half(0.0, 1.0) > 0
+    assert (out.confidence[right] == -1).all() and (out.confidence[~right] == 0.9).all()
+    assert ((out.rgb > 0.48) & (out.rgb < 0.62)).all()
+
+
+def test_nothing_leaks_from_outside_the_chart() -> None:
+    inside = left_half(1.0) > 0
+    wild = torch.where(inside, 0.4, 1.0).expand(3, -1, -1)
+    atlas = Atlas().add("view", UVTexture(wild, torch.ones(SIZE, SIZE)), 1.0)
+    out = stitch(atlas, inside, ~INSIDE, GREY)
+    assert (out.rgb[:, inside] - 0.4).abs().max() < 2e-3 and (out.rgb[:, ~inside] == 0).all()
+
+
+def test_match_colour_undoes_a_change_of_gain_and_offset() -> None:
+    photo = UVTexture(picture(), torch.full((SIZE, SIZE), 0.5))
+    view = UVTexture(picture() * 0.7 + 0.1, torch.full((SIZE, SIZE), 0.9))
+    assert (match_colour(view, photo).rgb - photo.rgb).abs().max() < 1e-5
+    unrelated = UVTexture(view.rgb, -torch.ones(SIZE, SIZE))
+    assert match_colour(unrelated, photo) is unrelated
