@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from synthetic import all_skin, head
 
 from ostec.batch import Event, Options, Summary, run_batch
 from ostec.errors import NoFace
@@ -19,7 +20,6 @@ from ostec.interfaces import Detector, Parts, Progress, Writer
 from ostec.io import write_atomically
 from ostec.settings import Settings
 from ostec.types import Atlas, Completed, Detection, Face, Photo, Reconstruction, Result, SkinMask, UVTexture
-from synthetic import all_skin, head
 
 SETTINGS = Settings(texture_size=64, frontal_size=64)
 SIZE_PX = 64
@@ -51,13 +51,14 @@ def complete(face: Face, atlas: Atlas, settings: Settings, progress: Progress) -
 
 def write(result: Result, save_dir: Path, name: str, formats: tuple[str, ...]) -> Mapping[str, Path]:
     """Small files with the right names, the report last."""
-    endings = [*(f".{suffix}" for suffix in formats), "_sheet.jpg"]
+    files = {suffix: f"{name}.{suffix}" for suffix in formats} | {"sheet": f"{name}_sheet.jpg"}
     if result.frontal is not None:
-        endings.append("_frontal.png")
-    for ending in endings:
-        write_atomically(save_dir / f"{name}{ending}", ending.encode())
-    write_atomically(save_dir / f"{name}.json", json.dumps(result.report).encode())
-    return {ending: save_dir / f"{name}{ending}" for ending in [*endings, ".json"]}
+        files["frontal"] = f"{name}_frontal.png"
+    for kind, file in files.items():
+        write_atomically(save_dir / file, kind.encode())
+    files["json"] = f"{name}.json"
+    write_atomically(save_dir / files["json"], json.dumps({**result.report, "files": files}).encode())
+    return {kind: save_dir / file for kind, file in files.items()}
 
 
 @dataclass

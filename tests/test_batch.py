@@ -12,8 +12,8 @@ import threading
 from pathlib import Path
 
 import pytest
-
 from fakes import SETTINGS, FakeChoice, detect, make_photos, run, write
+
 from ostec.batch import Event, Options, collect_photos
 from ostec.errors import BadSettings, CannotWrite, MissingWeights
 from ostec.settings import Settings

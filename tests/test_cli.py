@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from fakes import FakeChoice, make_photos
+
 from ostec import __version__, cli, components
 from ostec.errors import MissingWeights
 

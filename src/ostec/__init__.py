@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ostec.errors import (
+    BadGeometry,
     BadPhoto,
     BadSettings,
     BadWeights,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "BadGeometry",
     "BadPhoto",
     "BadSettings",
     "BadWeights",
@@ -81,9 +83,8 @@ def complete(
     """
     from ostec.io import load_photo
     from ostec.pipeline import complete_face, find_faces
-    from ostec.types import Photo
 
-    loaded = photo if isinstance(photo, Photo) else load_photo(photo)
+    loaded = load_photo(photo)
     parts = parts or _default_parts()
     largest = find_faces(loaded, parts)[0]
     return complete_face(loaded, largest, parts, settings or Settings(), progress)

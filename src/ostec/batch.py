@@ -24,6 +24,8 @@ from ostec.settings import Settings
 from ostec.types import Result
 
 _SUMMARY_EVERY_S = 1.0
+_ENDINGS = (".png", ".obj", ".mtl", ".glb", ".npz", ".json", "_frontal.png", "_sheet.jpg")
+"""What the names of a face's files end with."""
 _ONE_PHOTO_ONLY = (errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EEXIST)
 """Why a file cannot be written while its neighbours can; for any other reason the batch stops."""
 
@@ -235,7 +237,6 @@ class _Batch:
         if self.records[index].status == "failed":
             return
         self.check_harmless(index, name)
-        (self.save_dir / f"{name}.json").unlink(missing_ok=True)
         result = replace(result, report={**result.report, **extra})
         future = self.writer.submit(_save, result, self.save_dir, name, self.options.formats)
         self.writing = _Write(index, last, future)
@@ -277,28 +278,22 @@ class _Batch:
             "components": dict(self.choice.names),
         }
         names = report.get("face_names", [name]) if self.options.faces == "all" else [name]
-        files = []
+        files: list[str] = []
         for face in names:
             report = _read_report(self.save_dir / f"{face}.json") or {}
-            files += [f"{face}{end}" for end in self.endings()]
-            if any(report.get(key) != value for key, value in asked.items()):
+            made = report.get("files", {})
+            if any(report.get(key) != value for key, value in asked.items()) or not set(self.options.formats) <= set(
+                made
+            ):
                 return None
+            files += made.values()
         return tuple(files) if all((self.save_dir / file).is_file() for file in files) else None
-
-    def endings(self) -> list[str]:
-        """What the names of one face's files end with."""
-        endings = [f".{suffix}" for suffix in self.options.formats]
-        if self.settings.frontalize:
-            endings.append("_frontal.png")
-        if self.settings.keep_intermediate:
-            endings.append(".npz")
-        return [*endings, "_sheet.jpg", ".json"]
 
     def check_harmless(self, index: int, name: str) -> None:
         """Raise `CannotWrite` where saving `name` would replace a photo."""
         beside = self.photos[index].resolve().parent == self.save_dir.resolve()
         ours = _read_report(self.save_dir / f"{name}.json") is not None
-        for ending in self.endings():
+        for ending in _ENDINGS:
             path = self.save_dir / f"{name}{ending}"
             key = _file_key(path)
             foreign = beside and key is not None and not ours and not self.options.overwrite

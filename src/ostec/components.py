@@ -33,7 +33,7 @@ DEVICES = ("auto", "cpu", "cuda")
 
 @dataclass(frozen=True)
 class Shipped:
-    """A file in `data/` that somebody else's work went into."""
+    """A file in `data/` that other people's work went into."""
 
     file: str
     what: str
@@ -45,6 +45,8 @@ _MEDIAPIPE = "Google MediaPipe 0.10.21"
 SHIPPED = (
     Shipped("blazeface_back_256.safetensors", "face detector BlazeFace, 256 px", "Apache-2.0", _MEDIAPIPE),
     Shipped("facemesh.safetensors", "face mesh, 468 points", "Apache-2.0", _MEDIAPIPE),
+    Shipped("selfie_segmentation.safetensors", "person mask", "Apache-2.0", _MEDIAPIPE),
+    Shipped("facemesh_topology.npz", "mesh; head beyond the face", "MIT", "shaped after ICT-FaceKit, USC ICT"),
 )
 
 DATA = Path(__file__).parent / "data"
@@ -69,7 +71,7 @@ class Choice:
             segmenter=build("segmenter", self.names["segmenter"]),
             rasterise=build("rasteriser", self.names["rasteriser"]),
             completer=build("completer", self.names["completer"]),
-            writer=_find("ostec.io:make_writer")(_find("ostec.report:draw_sheet")),
+            writer=_find("ostec.outputs:make_writer")(_find("ostec.report:draw_sheet")),
             names=self.names,
             licences={shipped.file: shipped.licence for shipped in SHIPPED},
         )

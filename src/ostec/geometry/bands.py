@@ -19,7 +19,7 @@ class Bands(AbstractContextManager["Bands"]):
         self._pool = ThreadPoolExecutor(self._count) if self._count > 1 else None
 
     def __call__(self, height: int, width: int, work: Callable[[int, int], object]) -> None:
-        """Call work(low, high) for bands of rows that together are 0..height; all at once where the picture is small."""
+        """Call work(low, high) for bands of rows that together are 0..height; one band for a small picture."""
         if self._pool is None or height * width < _ALONE_BELOW:
             work(0, height)
             return

@@ -52,10 +52,10 @@ def blend(fragments: Fragments, attributes: Tensor, faces: Tensor) -> Tensor:
     carried = attributes.detach().cpu().float().contiguous()
     _check_faces(faces, len(carried))
     picture = torch.empty((height, width, carried.shape[1]))
-    given = fragments.triangle, fragments.barycentrics, faces.long(), carried
+    given = fragments.triangle, fragments.barycentrics, faces.long(), carried, picture
     arrays = [tensor.cpu().contiguous().numpy() for tensor in given]
     with Bands() as bands:
-        bands(height, width, lambda low, high: _blend_rows(low, high, *arrays, picture.numpy()))
+        bands(height, width, lambda low, high: _blend_rows(low, high, *arrays))
     return picture
 
 
@@ -86,7 +86,7 @@ def _to_screen(points_clip: Tensor) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True)
-def _draw_rows(screen, faces, row_low, row_high, triangle, barycentrics, depth):  # noqa: ANN001, ANN202
+def _draw_rows(screen, faces, row_low, row_high, triangle, barycentrics, depth):
     """Draw rows row_low..row_high-1 of the three buffers."""
     width = depth.shape[1]
     triangle[row_low:row_high] = -1
@@ -135,7 +135,7 @@ def _draw_rows(screen, faces, row_low, row_high, triangle, barycentrics, depth):
 
 
 @njit(cache=True, nogil=True)
-def _blend_rows(row_low, row_high, triangle, barycentrics, faces, attributes, picture):  # noqa: ANN001, ANN202
+def _blend_rows(row_low, row_high, triangle, barycentrics, faces, attributes, picture):
     """Interpolate `attributes` [V, C] into rows row_low..row_high-1 of `picture` [H, W, C]."""
     for row in range(row_low, row_high):
         for column in range(triangle.shape[1]):

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 _DARKEST = 0.02
-_PRIOR_STD = torch.tensor([10.0, 0.3, 0.3, 0.3, 0.12, 0.12, 0.12, 0.12, 0.12], dtype=torch.float64)
+_PRIOR_STD = torch.tensor([10.0, 0.25, 0.25, 0.25, 0.1, 0.1, 0.1, 0.1, 0.1], dtype=torch.float64)
 """How large each coefficient may be expected to be, in log units: most lights are broad."""
 _SKIN_SAMPLES, _SKIN_STD = 150.0, 0.2
 _PAIR_SAMPLES, _PAIR_STD = 300.0, 0.12
 """How many independent samples the texels are worth (neighbours say the same), and how far skin strays."""
 _IRLS_STEPS = 8
-_LIMIT = 0.6
+_LIMIT = 0.4
 
 
 @dataclass(frozen=True)

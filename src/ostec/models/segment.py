@@ -21,8 +21,11 @@ MASK_PX = 256
 _MARGIN = 1.12
 _LUMINANCE_STD, _CHROMA_STD = 0.13, 0.055
 """Least spread of skin about its shading, log units; where a face varies more its own spread counts."""
-_EDGE_PX = 2
+_EDGE_PX = 4
 _THIN_PX = 11
+_LEAST_FACING = 0.45
+"""Beyond the face (ears, neck) a pixel seen more aslant than this cosine is not worth the risk."""
+_ROUGH = 3.0
 _ALIKE = 0.15
 """Distance of log colours that look the same."""
 
@@ -42,8 +45,8 @@ class SkinSegmenter:
         normals, facing = _normals(reconstruction, camera)
         zones = Zones(apply_affine(mask_from_photo, reconstruction.landmarks.points_px))
         misfit = skin_misfit(rgb, normals, zones.sure_skin & (facing > 0.3) & (person > 0.5))
-        hidden = occluders(rgb, misfit, person, zones) | ~valid
-        alpha = _softened(~hidden & (facing > 0))
+        hidden = occluders(rgb, misfit, person, zones) | ~valid | (~zones.face & (facing < _LEAST_FACING))
+        alpha = _softened(_connected(~hidden & (facing > 0), zones.sure_skin))
         return SkinMask(alpha, mask_from_photo, person)
 
 
@@ -134,7 +137,8 @@ def occluders(rgb: Tensor, misfit: Tensor, person: Tensor, zones: Zones) -> Tens
     guilty[labels[unlike & ~zones.face].unique()] = True
     guilty[labels[thin & zones.bridge].unique()] = True
     guilty[0] = False
-    hidden = guilty[labels] | (person < 0.5) | ((skin < 0.4) & ~zones.face)
+    beyond = ~zones.face & ((skin < 0.4) | (_roughness(rgb) > _ROUGH * _roughness(rgb)[zones.sure_skin].median()))
+    hidden = guilty[labels] | (person < 0.5) | beyond
     return _grown(hidden, _EDGE_PX) & ~(zones.features & zones.face & (person > 0.5))
 
 
@@ -142,6 +146,22 @@ def _thin_and_dark(luminance: Tensor) -> Tensor:
     """[S, S] bool: darker than what lies a few pixels away on both sides, as frames and strands are and shadows not."""
     closed = torch.from_numpy(ndimage.grey_closing(luminance.numpy(), size=_THIN_PX))
     return closed - luminance > 2.5
+
+
+def _roughness(rgb: Tensor) -> Tensor:
+    """[S, S]: standard deviation of log luminance in a small window; strands are rougher than skin."""
+    light = log_colour(rgb).mean(dim=0)[None, None]
+    mean, square = (F.avg_pool2d(F.pad(x, (3, 3, 3, 3), mode="replicate"), 7, 1) for x in (light, light * light))
+    return (square - mean * mean).clamp(min=0).sqrt()[0, 0] + 0.01
+
+
+def _connected(keep: Tensor, core: Tensor) -> Tensor:
+    """[S, S] bool: the parts of `keep` that touch `core`."""
+    labels = torch.from_numpy(ndimage.label(keep.numpy())[0]).long()
+    reached = torch.zeros(int(labels.max()) + 1, dtype=torch.bool)
+    reached[labels[core & keep].unique()] = True
+    reached[0] = False
+    return reached[labels]
 
 
 def _resembles(rgb: Tensor, which: Tensor, samples: Tensor) -> Tensor:

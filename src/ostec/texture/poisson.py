@@ -17,11 +17,12 @@ from torch.nn import functional as F
 
 from ostec.geometry.bands import Bands
 
-TOLERANCE = 1e-4
+TOLERANCE = 2e-4
 """The search stops when a V-cycle moves no texel by more."""
 _MAX_STEPS = 50
 _DAMPING = 0.8
-_COARSEST = 16
+_COARSEST = 8
+_TINY = 1e-30
 
 
 def solve(
@@ -50,8 +51,26 @@ def solve(
     with Bands() as bands:
         moved = _conjugate_gradients(levels, F.pad(force * free, margins), bands)
     height, width = free.shape
-    part += moved[:, margins[2] : margins[2] + height, margins[0] : margins[0] + width] * free
+    moved = moved[:, margins[2] : margins[2] + height, margins[0] : margins[0] + width] * free
+    part += _levelled(moved, edges, pull[low:high], free)
     return solved
+
+
+def _levelled(moved: Tensor, edges: tuple[Tensor, Tensor], pull: Tensor, free: Tensor) -> Tensor:
+    """`moved` [C, h, w] with the mean that it must have on regions without a known neighbour: 0, weighted by `pull`.
+
+    The search is slow to find it for small regions that lie between others.
+    """
+    region = _regions(edges[0].contiguous().numpy(), edges[1].contiguous().numpy(), free.contiguous().numpy())
+    afloat = region >= 0
+    if not afloat.any():
+        return moved
+    index, weight = region[afloat], pull.numpy()[afloat].astype(np.float64)
+    weight[np.bincount(index, weight)[index] == 0] = 1
+    total = np.bincount(index, weight)
+    for plane in moved.numpy():
+        plane[afloat] -= (np.bincount(index, weight * plane[afloat]) / total)[index].astype(np.float32)
+    return moved
 
 
 @dataclass(frozen=True)
@@ -63,7 +82,9 @@ class _Level:
     edge_y: np.ndarray
     """[N+2, M+2]: to the neighbour above."""
     diagonal: np.ndarray
-    """[N+2, M+2], never 0."""
+    """[N+2, M+2]; 0 where nothing is unknown: what V-cycles put there has no effect."""
+    damping: Tensor
+    """[N+2, M+2]: what Jacobi's method multiplies by."""
     share_x: np.ndarray
     share_y: np.ndarray
     """[N+2, M+2]: how much a finer texel takes from the next coarse one in x and in y; 0 where there is no edge."""
@@ -83,7 +104,11 @@ def _live(edge: Tensor, free: Tensor, dim: int) -> Tensor:
 
 def _divergence(flow_x: Tensor, flow_y: Tensor) -> Tensor:
     """What flows in from right and below minus what flows in from left and above."""
-    return F.pad(flow_x, (0, 1)) - F.pad(flow_x, (1, 0)) + (F.pad(flow_y, (0, 0, 0, 1)) - F.pad(flow_y, (0, 0, 1, 0)))
+    total = F.pad(flow_x, (0, 1))
+    total[..., 1:] -= flow_x
+    total[..., :-1, :] += flow_y
+    total[..., 1:, :] -= flow_y
+    return total
 
 
 def _pyramid(edges: tuple[Tensor, Tensor], pull: Tensor, free: Tensor) -> tuple[list[_Level], tuple[int, ...]]:
@@ -105,7 +130,7 @@ def _pyramid(edges: tuple[Tensor, Tensor], pull: Tensor, free: Tensor) -> tuple[
     edge_x, edge_y = left * both_x, above * both_y
     inner = edge_x + F.pad(edge_x, (-1, 1)) + (edge_y + F.pad(edge_y, (0, 0, -1, 1)))
     hold, edge_x, edge_y = (F.pad(t, margins) for t in ((total - inner) * free, edge_x, edge_y))
-    levels = [_level(edge_x, edge_y, hold)]
+    levels = [_level(edge_x, edge_y, hold, coarsest=block == 1)]
     while block > 1:
         block //= 2
         edge_x = F.pad(F.avg_pool2d(edge_x[None, 1:-1, 1:-1], (2, 1), (2, 2))[0], (1, 1, 1, 1))
@@ -115,12 +140,13 @@ def _pyramid(edges: tuple[Tensor, Tensor], pull: Tensor, free: Tensor) -> tuple[
     return levels, margins
 
 
-def _level(edge_x: Tensor, edge_y: Tensor, hold: Tensor, coarsest: bool = False) -> _Level:
+def _level(edge_x: Tensor, edge_y: Tensor, hold: Tensor, coarsest: bool) -> _Level:
     around = edge_x + F.pad(edge_x, (-1, 1)) + (edge_y + F.pad(edge_y, (0, 0, -1, 1)))
     diagonal = hold + around
+    damping = _DAMPING / diagonal.clamp(min=_TINY)
+    share_x, share_y = (0.25 * (edge_x > 0)).numpy(), (0.25 * (edge_y > 0)).numpy()
     inverse = _inverse(edge_x, edge_y, diagonal) if coarsest else None
-    shares = ((0.25 * (edge > 0)).float().numpy() for edge in (edge_x, edge_y))
-    return _Level(edge_x.numpy(), edge_y.numpy(), torch.where(diagonal > 0, diagonal, 1.0).numpy(), *shares, inverse)
+    return _Level(edge_x.numpy(), edge_y.numpy(), diagonal.numpy(), damping, share_x, share_y, inverse)
 
 
 def _inverse(edge_x: Tensor, edge_y: Tensor, diagonal: Tensor) -> Tensor:
@@ -136,17 +162,17 @@ def _inverse(edge_x: Tensor, edge_y: Tensor, diagonal: Tensor) -> Tensor:
 
 def _conjugate_gradients(levels: list[_Level], residual: Tensor, bands: Bands) -> Tensor:
     """[C, N+2, M+2]: the solution x of the finest level's equations for b = `residual`, which is used up."""
-    finest = levels[0]
-    solution = torch.zeros_like(residual)
-    direction = image = torch.zeros_like(residual)
-    before = None
+    work = [_Scratch.like(residual, level) for level in levels]
+    work[0].b = residual
+    solution, direction = torch.zeros_like(residual), torch.zeros_like(residual)
+    before = torch.zeros(len(residual), dtype=torch.float64)
     for _ in range(_MAX_STEPS):
-        step = _v_cycle(levels, residual, bands)
-        if float(step.abs().max()) <= TOLERANCE:
-            return solution + step
+        step = _v_cycle(levels, work, bands)
+        if max(-float(step.min()), float(step.max())) <= TOLERANCE:
+            return solution.add_(step)
         now = _dot(residual, step, bands)
-        direction = step if before is None else step.addcmul_(direction, _ratio(now, before))
-        image = _relax(finest, direction, direction, bands, keep=0, gain=0, plain=1)
+        direction.mul_(_ratio(now, before)).add_(step)
+        image = _relax(levels[0], direction, direction, work[0].guess, bands, gain=0, plain=1)
         length = _ratio(now, -_dot(direction, image, bands))
         solution.addcmul_(direction, length)
         residual.addcmul_(image, length)
@@ -154,33 +180,52 @@ def _conjugate_gradients(levels: list[_Level], residual: Tensor, bands: Bands) -
     return solution
 
 
-def _v_cycle(levels: list[_Level], b: Tensor, bands: Bands) -> Tensor:
-    """About the solution of the first level's equations: a symmetric linear map of b."""
-    level = levels[0]
+@dataclass
+class _Scratch:
+    """Memory of one level, [C, N+2, M+2] each, with borders that stay 0."""
+
+    b: Tensor
+    guess: Tensor
+    rest: Tensor
+
+    @classmethod
+    def like(cls, picture: Tensor, level: _Level) -> _Scratch:
+        return cls(*(picture.new_zeros(len(picture), *level.diagonal.shape) for _ in range(3)))
+
+
+def _v_cycle(levels: list[_Level], work: list[_Scratch], bands: Bands) -> Tensor:
+    """About the solution of the first level's equations, a symmetric linear map of b; in one of the scratch tensors."""
+    level, b, guess, rest = levels[0], work[0].b, work[0].guess, work[0].rest
     if level.inverse is not None:
         inner = b[:, 1:-1, 1:-1]
-        return F.pad((inner.flatten(1) @ level.inverse).view_as(inner), (1, 1, 1, 1))
-    guess = b * (_DAMPING / torch.from_numpy(level.diagonal))
-    rest = _relax(level, guess, b, bands, keep=0, gain=1, plain=1)
+        guess[:, 1:-1, 1:-1] = (inner.flatten(1) @ level.inverse).view_as(inner)
+        return guess
+    torch.mul(b, level.damping, out=guess)
+    _relax(level, guess, b, rest, bands, gain=1, plain=1)
     coarse = levels[1]
     height, width = coarse.size
-    b_coarse = b.new_zeros(len(b), height + 2, width + 2)
-    shares = coarse.share_x, coarse.share_y
-    arrays = rest.numpy(), *shares, b_coarse.numpy()
+    arrays = coarse.share_x, coarse.share_y, rest.numpy(), work[1].b.numpy()
     bands(height, 4 * width, lambda low, high: _restrict(low, high, *arrays))
-    arrays = _v_cycle(levels[1:], b_coarse, bands).numpy(), *shares, guess.numpy()
+    arrays = coarse.share_x, coarse.share_y, _v_cycle(levels[1:], work[1:], bands).numpy(), guess.numpy()
     bands(height, 4 * width, lambda low, high: _prolong(low, high, *arrays))
-    return _relax(level, guess, b, bands, keep=1, gain=1, scaled=_DAMPING)
+    return _relax(level, guess, b, rest, bands, keep=1, gain=1, scaled=_DAMPING)
 
 
 def _relax(
-    level: _Level, x: Tensor, b: Tensor, bands: Bands, keep: float, gain: float, plain: float = 0, scaled: float = 0
+    level: _Level,
+    x: Tensor,
+    b: Tensor,
+    out: Tensor,
+    bands: Bands,
+    keep: float = 0,
+    gain: float = 0,
+    plain: float = 0,
+    scaled: float = 0,
 ) -> Tensor:
-    """keep · x + (plain + scaled / diagonal) · (gain · b - A x), in a new tensor."""
-    out = torch.zeros_like(x)
+    """`out` becomes keep · x + (plain + scaled / diagonal) · (gain · b - A x)."""
     factors = tuple(np.float32(factor) for factor in (keep, gain, plain, scaled))
     arrays = x.numpy(), b.numpy(), level.edge_x, level.edge_y, level.diagonal, out.numpy()
-    bands(*level.size, lambda low, high: _relax_rows(low, high, *factors, *arrays))
+    bands(*level.size, lambda low, high: _relax_rows(low, high, factors, *arrays))
     return out
 
 
@@ -198,18 +243,19 @@ def _ratio(a: Tensor, b: Tensor) -> Tensor:
 
 
 @njit(cache=True, nogil=True)
-def _relax_rows(low, high, keep, gain, plain, scaled, x, b, edge_x, edge_y, diagonal, out):  # noqa: ANN001, ANN202
+def _relax_rows(low, high, factors, x, b, edge_x, edge_y, diagonal, out):
+    keep, gain, plain, scaled = factors
     for i in range(low + 1, high + 1):
         for c in range(len(x)):
             for j in range(1, x.shape[2] - 1):
                 across = edge_x[i, j] * x[c, i, j - 1] + edge_x[i, j + 1] * x[c, i, j + 1]
                 along = edge_y[i, j] * x[c, i - 1, j] + edge_y[i + 1, j] * x[c, i + 1, j]
                 rest = gain * b[c, i, j] - diagonal[i, j] * x[c, i, j] + (across + along)
-                out[c, i, j] = keep * x[c, i, j] + (plain + scaled / diagonal[i, j]) * rest
+                out[c, i, j] = keep * x[c, i, j] + (plain + scaled / max(diagonal[i, j], np.float32(_TINY))) * rest
 
 
 @njit(cache=True, nogil=True)
-def _restrict(low, high, fine, share_x, share_y, coarse):  # noqa: ANN001, ANN202
+def _restrict(low, high, share_x, share_y, fine, coarse):
     """Sums over the shares with which `_prolong` gives: its transpose."""
     for i in range(low + 1, high + 1):
         for c in range(len(fine)):
@@ -226,7 +272,7 @@ def _restrict(low, high, fine, share_x, share_y, coarse):  # noqa: ANN001, ANN20
 
 
 @njit(cache=True, nogil=True)
-def _prolong(low, high, coarse, share_x, share_y, fine):  # noqa: ANN001, ANN202
+def _prolong(low, high, share_x, share_y, coarse, fine):
     """Add to each fine texel its block's value, drawn towards the nearer neighbour in x and in y."""
     for i in range(low + 1, high + 1):
         for c in range(len(fine)):
@@ -243,10 +289,45 @@ def _prolong(low, high, coarse, share_x, share_y, fine):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc"})
-def _dot_rows(low, high, a, b, sums):  # noqa: ANN001, ANN202
+def _dot_rows(low, high, a, b, sums):
     for i in range(low, high):
         for c in range(len(a)):
             total = np.float32(0)
             for j in range(a.shape[2]):
                 total += a[c, i, j] * b[c, i, j]
             sums[c, i] = total
+
+
+@njit(cache=True, nogil=True)
+def _regions(edge_x, edge_y, free):
+    """[h, w] int64: for unknowns that no path of edges joins to a known texel, a number of their region; else -1."""
+    height, width = free.shape
+    parent = np.arange(height * width + 1)  # of texel k at k + 1; 0 stands for all known ones
+    for k in range(height * width):
+        i, j = k // width, k % width
+        for below in range(2):
+            if (below and (i + 1 == height or edge_y[i, j] <= 0)) or (
+                not below and (j + 1 == width or edge_x[i, j] <= 0)
+            ):
+                continue
+            a = k + 1 if free[i, j] else 0
+            b = k + 1 + (width if below else 1) if free[i + below, j + 1 - below] else 0
+            while parent[a] != a:
+                parent[a] = parent[parent[a]]
+                a = parent[a]
+            while parent[b] != b:
+                parent[b] = parent[parent[b]]
+                b = parent[b]
+            parent[max(a, b)] = min(a, b)
+    region = np.full(free.shape, -1)
+    count = 0
+    for k in range(height * width):
+        i, j = k // width, k % width
+        root = parent[k + 1] = parent[parent[k + 1]]
+        if root > 0 and free[i, j]:
+            if root == k + 1:
+                region[i, j] = count
+                count += 1
+            else:
+                region[i, j] = region[(root - 1) // width, (root - 1) % width]
+    return region

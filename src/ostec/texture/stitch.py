@@ -11,7 +11,7 @@ from ostec.texture.poisson import solve
 from ostec.types import Atlas, UVTexture
 
 _PULL_PX_AT_1024 = 110.0
-_PULL_BASE_PX_AT_1024 = 45.0
+_PULL_BASE_PX_AT_1024 = 130.0
 """How far from its border a view, or the base, takes to regain its own colour."""
 
 

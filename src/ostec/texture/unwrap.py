@@ -38,8 +38,8 @@ def unwrap(
     clip = to_clip(points, camera)
     points_px = clip[:, :2] / clip[:, 3:]
     colours = sample_picture(image, points_px, max(texels.inside.shape))
-    confidence = (normals * toward_camera(points, camera)).sum(-1).clamp(min=0)
-    confidence = confidence * visibility(points, camera, face, rasterise)
+    cosine = (normals * toward_camera(points, camera)).sum(-1).clamp(min=0)
+    confidence = cosine * visibility(points, cosine, camera, face, rasterise)
     confidence = confidence * inside_picture(points_px, camera.size)
     if skin is not None:
         confidence = confidence * skin_at(skin, points_px)
@@ -71,8 +71,14 @@ def sample_picture(image: Tensor, points_px: Tensor, texture_px: int) -> Tensor:
     return sampled[0, :, 0].clamp(0, 1)
 
 
-def visibility(points: Tensor, camera: Camera, face: Reconstruction, rasterise: Rasteriser) -> Tensor:
-    """[N] in 0..1 for head-frame points [N, 3] on the mesh: 0 behind another part of it or hard by its silhouette."""
+def visibility(
+    points: Tensor, cosine: Tensor, camera: Camera, face: Reconstruction, rasterise: Rasteriser
+) -> Tensor:
+    """[N] in 0..1 for head-frame points [N, 3] on the mesh: 0 behind another part of it or hard by its silhouette.
+
+    `cosine` [N] between normal and direction to the camera: a slanted surface is nearer a few pixels on without hiding
+    anything.
+    """
     window = _face_window(camera, face)
     fragments = rasterise(to_clip(face.vertices, window), face.topology.faces, window.size)
     covered = torch.isfinite(fragments.depth)
@@ -85,7 +91,8 @@ def visibility(points: Tensor, camera: Camera, face: Reconstruction, rasterise: 
     clip = to_clip(points, window)
     points_px = clip[:, :2] / clip[:, 3:]
     behind_m = _depth_m(clip[:, 2] / clip[:, 3], window) - _at(nearest, points_px)
-    in_front = 1 - ((behind_m - _OCCLUSION_TOLERANCE_M) / _OCCLUSION_TOLERANCE_M).clamp(0, 1)
+    slant_m = _SILHOUETTE_PX * _pixel_m(window, face) * (1 / cosine.clamp(min=0.1) - 1)
+    in_front = 1 - ((behind_m - slant_m) / _OCCLUSION_TOLERANCE_M - 1).clamp(0, 1)
     return in_front * _at(interior, points_px)
 
 
@@ -110,6 +117,12 @@ def _face_window(camera: Camera, face: Reconstruction) -> Camera:
     offset = _ZBUFFER_PX / 2 - scale * (low + high) / 2
     crop = torch.cat([scale * torch.eye(2), offset[:, None]], dim=1)
     return cropped(camera, crop, (_ZBUFFER_PX, _ZBUFFER_PX))
+
+
+def _pixel_m(camera: Camera, face: Reconstruction) -> float:
+    """Size of a pixel at the face's distance, metres."""
+    depth_m = 1.0 if camera.model == "orthographic" else float((face.vertices @ camera.R.T + camera.t)[:, 2].mean())
+    return depth_m / float(camera.K[0, 0])
 
 
 def _depth_m(depth: Tensor, camera: Camera) -> Tensor:

@@ -1,0 +1,169 @@
+"""The FaceMesh head: 468 points of the network, carried on over forehead, temples and neck, and subdivided."""
+
+from __future__ import annotations
+
+import functools
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor
+
+from ostec.errors import BadWeights, MissingWeights, NoFace
+from ostec.geometry.camera import angles_deg, to_pixels
+from ostec.models.blaze import DATA_DIR
+from ostec.models.facemesh_net import FaceMeshNet, load_facemesh_net, mesh_points
+from ostec.types import Camera, Detection, Landmarks, Photo, Reconstruction, Topology
+
+LEAST_PRESENCE = 0.5
+DEPTH_M = 1.0
+"""Camera z of the head frame's origin; a scaled-orthographic picture does not depend on it."""
+WEIGHT_UNIT = 2.0**-14
+"""The file holds the subdivision's weights as multiples of this, so that they sum to exactly one."""
+
+
+@dataclass(frozen=True)
+class FaceMeshModel:
+    """What all FaceMesh heads share; made by `tools/make_facemesh_topology.py`. V = 468 + E vertices, then those of
+    the subdivision."""
+
+    topology: Topology
+    """Of the subdivided mesh; `name` is "facemesh"."""
+    face_mean: Tensor
+    """[468, 3] mean shape, head frame, metres, symmetric in x; the zero pose is the mean pose of portraits."""
+    extension_mean: Tensor
+    """[E, 3], the same for the rings beyond the face oval."""
+    extension_map: Tensor
+    """[E, 468]: how the rings move when the 468 points move; carries affine motions on unchanged."""
+    subdivision: sparse.csr_matrix
+    """[V, 468 + E] float64: interpolates; rows sum to one."""
+    pose_weights: Tensor
+    """[468]: how much a point tells of the head's pose; little on lips, jaw and lids, which move by themselves."""
+    face_weight: Tensor
+    """[V]: 1 on the 468 points' mesh, falling smoothly to 0 at the rim of the extension."""
+    regions: Mapping[str, Tensor]
+    """Name -> [V] bool: eyes, mouth_opening, lips, brows, nostrils, cheeks_nose_chin_skin, forehead, jaw_border,
+    extension."""
+
+    def head(self, face: Tensor) -> Tensor:
+        """[468, 3] head frame -> [V, 3] vertices of the whole subdivided head, in double precision."""
+        moved = (face - self.face_mean).double()
+        extension = self.extension_mean + self.extension_map.double() @ moved
+        coarse = torch.cat([face.double(), extension])
+        return torch.from_numpy(self.subdivision @ coarse.numpy())
+
+
+class FaceMeshReconstructor:
+    """Fits the FaceMesh head to a face in a photo, under a scaled-orthographic camera."""
+
+    def __init__(self, net: FaceMeshNet, model: FaceMeshModel) -> None:
+        self._net = net
+        self.model = model
+
+    def __call__(self, photo: Photo, detection: Detection) -> Reconstruction:
+        """Raises `NoFace` where the network sees none at the detection."""
+        points, presence = mesh_points(self._net, photo, detection)
+        if presence < LEAST_PRESENCE:
+            raise NoFace(
+                f"{photo.name}: no face can be fitted where one was detected (presence {presence:.2f}, at least "
+                f"{LEAST_PRESENCE} is needed). Give a photo that shows the face larger, sharper or less covered."
+            )
+        return fit_head(self.model, points, presence, photo.size)
+
+
+def fit_head(model: FaceMeshModel, points: Tensor, presence: float, size: tuple[int, int]) -> Reconstruction:
+    """The head whose 468 points appear exactly at `points` [468, 3] (px; z on the same scale, smaller is nearer).
+
+    `size`: height and width of the photo. Mirrored points give the mirrored head.
+    """
+    points = points.double()
+    scale, R, shift_px = similarity(model.face_mean.double(), points, model.pose_weights.double())
+    face = ((points - shift_px) / scale) @ R
+    height, width = size
+    centre_px = torch.tensor([width / 2, height / 2], dtype=torch.float64)
+    K = torch.eye(3)
+    K[:2, :2] *= scale
+    K[:2, 2] = centre_px
+    t = torch.cat([(shift_px[:2] - centre_px) / scale, torch.tensor([DEPTH_M])])
+    camera = Camera(K, R.float(), t.float(), size, "orthographic")
+    vertices = model.head(face).float()
+    landmarks_px = to_pixels(vertices[model.topology.landmark_vertices], camera)
+    pitch_deg, yaw_deg, roll_deg = angles_deg(R)
+    landmarks = Landmarks(landmarks_px, presence)
+    return Reconstruction(vertices, model.topology, camera, landmarks, yaw_deg, pitch_deg, roll_deg)
+
+
+def similarity(source: Tensor, target: Tensor, weights: Tensor) -> tuple[float, Tensor, Tensor]:
+    """(scale, R [3, 3], t [3]) with target ~ scale R source + t by weighted least squares.
+
+    `source`, `target` [N, 3], `weights` [N]. Umeyama, "Least-squares estimation of transformation parameters between
+    two point patterns", PAMI 1991.
+    """
+    share = (weights / weights.sum())[:, None]
+    source_mean, target_mean = (share * source).sum(dim=0), (share * target).sum(dim=0)
+    a, b = source - source_mean, target - target_mean
+    u, s, vt = torch.linalg.svd(b.T @ (share * a))
+    signs = torch.ones(3, dtype=source.dtype)
+    signs[2] = torch.sign(torch.linalg.det(u @ vt))
+    R = (u * signs) @ vt
+    scale = float((s * signs).sum() / (share * a * a).sum())
+    return scale, R, target_mean - scale * R @ source_mean
+
+
+def facemesh_model(arrays: Mapping[str, NDArray]) -> FaceMeshModel:
+    """The model from the arrays of `data/facemesh_topology.npz`. Raises `KeyError` where one is missing."""
+    faces = _tensor(arrays["faces"], torch.int64)
+    vertex_count = len(arrays["uv"])
+    columns = len(arrays["face_mean"]) + len(arrays["extension_mean"])
+    parts = (arrays["subdivision_weights"] * WEIGHT_UNIT, arrays["subdivision_columns"], arrays["subdivision_starts"])
+    topology = Topology(
+        faces=faces,
+        uv=_tensor(arrays["uv"]),
+        uv_faces=faces,
+        landmark_vertices=_tensor(arrays["landmark_vertices"], torch.int64),
+        paintable=torch.ones(vertex_count, dtype=torch.bool),
+        mirror=_tensor(arrays["mirror"], torch.int64),
+        name="facemesh",
+    )
+    prefix = "region_"
+    return FaceMeshModel(
+        topology=topology,
+        face_mean=_tensor(arrays["face_mean"]),
+        extension_mean=_tensor(arrays["extension_mean"]),
+        extension_map=_tensor(arrays["extension_map"]),
+        subdivision=sparse.csr_matrix(parts, shape=(vertex_count, columns)),
+        pose_weights=_tensor(arrays["pose_weights"]),
+        face_weight=_tensor(arrays["face_weight"]),
+        regions={k.removeprefix(prefix): torch.from_numpy(v) for k, v in arrays.items() if k.startswith(prefix)},
+    )
+
+
+def _tensor(array: NDArray, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.from_numpy(array).to(dtype)
+
+
+@functools.cache
+def load_facemesh_model() -> FaceMeshModel:
+    """The shipped model, one and the same object each time. Raises `MissingWeights`, `BadWeights`."""
+    return read_facemesh_model(DATA_DIR / "facemesh_topology.npz")
+
+
+def read_facemesh_model(path: Path) -> FaceMeshModel:
+    """The model in a file that `tools/make_facemesh_topology.py` wrote. Raises `MissingWeights`, `BadWeights`."""
+    if not path.is_file():
+        raise MissingWeights(f"{path} is missing; it ships with ostec: install the package again.")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return facemesh_model({name: arrays[name] for name in arrays.files})
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        raise BadWeights(f"{path} does not hold a FaceMesh model ({error}); install the package again.") from error
+
+
+def load_facemesh_reconstructor() -> FaceMeshReconstructor:
+    """The reconstructor with the shipped network and model. Raises `MissingWeights`, `BadWeights`."""
+    return FaceMeshReconstructor(load_facemesh_net(), load_facemesh_model())
