@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -53,10 +54,11 @@ def seam_ratio(result: Result, inside: Tensor) -> float:
     return float(torch.cat(across).mean() / torch.cat(around).mean())
 
 
-def measure(path: Path, parts: ostec.Parts, mode: str) -> dict[str, float | str]:
+def measure(path: Path, parts: ostec.Parts, mode: Literal["soft", "hard", "auto"]) -> dict[str, float | str]:
     """One photo's row."""
     result = ostec.complete(path, parts=parts, settings=ostec.Settings(mode=mode))
-    inside = bake_texels(result.reconstruction, result.seen.confidence.shape, rasterise).inside
+    height, width = result.seen.confidence.shape
+    inside = bake_texels(result.reconstruction, (height, width), rasterise).inside
     rgb = result.texture.rgb[:, inside]
     return {
         "photo": path.name,

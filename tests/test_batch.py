@@ -178,6 +178,26 @@ def test_events_tell_every_photos_end_once_and_progress_never_falls(tmp_path: Pa
         assert shares[-1] == 1.0
 
 
+def test_a_photo_is_reported_done_while_the_next_is_at_work(tmp_path: Path) -> None:
+    events: list[Event] = []
+    a_is_written = threading.Event()
+
+    def patient_detect(photo):
+        assert photo.name.endswith("a.jpg") or a_is_written.wait(timeout=20)
+        return detect(photo)
+
+    def telling_write(result, save_dir, name, formats):
+        files = write(result, save_dir, name, formats)
+        a_is_written.set()
+        return files
+
+    photos = make_photos(tmp_path / "in", "a.jpg", "b.jpg")
+    run(photos, tmp_path / "out", FakeChoice(telling_write, patient_detect), on_event=events.append)
+    a_done = next(i for i, event in enumerate(events) if event.record.status == "done")
+    b_half = next(i for i, event in enumerate(events) if event.index == 1 and event.share > 0.5)
+    assert a_done < b_half
+
+
 def start_slow_batch(source: Path, save_dir: Path) -> subprocess.Popen[str]:
     """A batch in a process of its own, in the middle of writing its second photo."""
     command = [sys.executable, "-c", f"import fakes; fakes.run_slowly({str(source)!r}, {str(save_dir)!r})"]

@@ -11,6 +11,7 @@ from scipy.sparse.linalg import splu
 
 SMALLEST_WEIGHT = 2e-3
 CURVE_STIFFNESS = 0.3
+WEIGHT_RANGE = 2.0**14
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,10 @@ def thin_plate_map(shape: Array, patches: list[Index], mirror: Index, coarse: in
     return sparse.csr_matrix(np.where(np.abs(dense) < SMALLEST_WEIGHT, 0.0, dense))
 
 
-def whole_weights(plate: sparse.csr_matrix, unit: float) -> sparse.csr_matrix:
-    """The map in whole multiples of `unit`; rows sum to exactly 1 / unit, by a change of each row's largest weight."""
+def whole_weights(plate: sparse.csr_matrix) -> sparse.csr_matrix:
+    """The rows of the map in whole numbers within int16, to be divided by their sums."""
     dense = plate.toarray()
-    whole = np.round(dense / dense.sum(axis=1, keepdims=True) / unit)
-    largest = np.abs(whole).argmax(axis=1)
-    whole[np.arange(len(whole)), largest] += np.round(1 / unit) - whole.sum(axis=1)
-    return sparse.csr_matrix(whole)
+    return sparse.csr_matrix(np.round(dense / dense.sum(axis=1, keepdims=True) * WEIGHT_RANGE))
 
 
 def _laplacian(shape: Array, triangles: Index, count: int) -> sparse.csr_matrix:

@@ -23,17 +23,20 @@ from facemesh_mean import Array, Index
 
 import ostec.io
 from ostec.models.detect import load_detector
-from ostec.models.facemesh import WEIGHT_UNIT
 from ostec.models.facemesh_net import load_facemesh_net, mesh_points
 
 OUT = Path(__file__).resolve().parents[1] / "src" / "ostec" / "data" / "facemesh_topology.npz"
 EXCLUDED_SOURCE = "SelfishGene/SFHQ-dataset"
 """Made with non-commercial weights."""
-FITS = 600
+FITS = 400
 MOST_YAW_DEG = 25.0
 RING_PULL = np.array([0.02, 0.2, 1.0, 3.0, 3.0, 3.0])
 RING_CALM = np.array([0.0, 0.002, 0.006, 0.015, 0.03, 0.05])
-RING_UV_SCALE = np.linspace(0.85, 0.42, extension.RINGS)
+MIDDLE = 4
+CHART_ALONG = np.array([0.25, 0.25, 0.29, 0.35, 0.45, 0.60, 0.84, 0.95, 1.05, 1.12, 1.15])
+CHART_ACROSS = np.array([0.77, 0.77, 0.77, 0.78, 0.80, 0.85, 0.92, 0.98, 1.05, 1.12, 1.15])
+"""Size on the chart from the outermost ring over the face oval to 4 and more steps inside: radially, around."""
+CHART_MOUTH = 2.0
 LEVELS = 2
 
 
@@ -83,11 +86,10 @@ def make(fits: list[Array], wheel: Path, ict: Path, mirror: Index) -> dict[str, 
     triangles = np.concatenate(patches)
     steps_out = regions.rings_from(np.arange(faces_count), triangles, coarse_count)
     rim = np.arange(coarse_count - len(oval), coarse_count)
-    uv_scale = np.concatenate([np.ones(faces_count), np.repeat(RING_UV_SCALE, len(oval))])
-    uv = uv_charts.lay_out(shape, triangles, rim, coarse_mirror, uv_scale[triangles].mean(axis=1))
+    steps_in = regions.rings_from(oval, triangles, coarse_count)
+    uv = uv_charts.lay_out(shape, triangles, rim, coarse_mirror, wanted_chart(shape, patches, steps_in, steps_out))
     report_stretch(shape, triangles, uv, faces_count)
 
-    steps_in = regions.rings_from(oval, triangles, coarse_count)[:faces_count]
     mobile = np.zeros(faces_count, dtype=bool)
     mobile[np.concatenate(patches[1:3])] = True
     weights = regions.pose_weights(shape[:faces_count], mobile, oval)
@@ -103,8 +105,9 @@ def make(fits: list[Array], wheel: Path, ict: Path, mirror: Index) -> dict[str, 
         fine, fine_uv, fade, beyond = (level.halve(values) for values in (fine, fine_uv, fade, beyond))
         faces, fine_mirror, patch_of = level.triangles, level.mirror, np.repeat(patch_of, 4)
     fine_patches = [faces[patch_of == k] for k in range(len(patches))]
-    plate = subdivision.whole_weights(subdivision.thin_plate_map(fine, fine_patches, fine_mirror, coarse_count), WEIGHT_UNIT)
-    groups = regions.region_groups((plate @ shape) * WEIGHT_UNIT, fine_uv, faces, patch_of, beyond, fine_mirror)
+    plate = subdivision.whole_weights(subdivision.thin_plate_map(fine, fine_patches, fine_mirror, coarse_count))
+    fine = plate @ shape / plate.sum(axis=1).A
+    groups = regions.region_groups(fine, fine_uv, faces, patch_of, beyond, fine_mirror)
     return {
         "face_mean": shape[:faces_count].astype(np.float32),
         "extension_mean": shape[faces_count:].astype(np.float32),
@@ -120,6 +123,19 @@ def make(fits: list[Array], wheel: Path, ict: Path, mirror: Index) -> dict[str, 
         "face_weight": fade.astype(np.float32),
         **{f"region_{name}": group for name, group in groups.items()},
     }
+
+
+def wanted_chart(shape: Array, patches: list[Index], steps_in: Index, steps_out: Index) -> uv_charts.Wanted:
+    """Larger towards the middle of the face, ever flatter rings outside, room for an open mouth."""
+    triangles = np.concatenate(patches)
+    depth = np.where(steps_out > 0, -steps_out, steps_in)
+    knots = np.arange(-extension.RINGS, MIDDLE + 1)
+    along, across = (np.interp(depth, knots, sizes)[triangles].mean(axis=1) for sizes in (CHART_ALONG, CHART_ACROSS))
+    field = np.where((steps_out > 0)[triangles].any(axis=1, keepdims=True), depth[triangles] * 1.0, 0.0)
+    mouth = slice(len(triangles) - len(patches[-1]), None)
+    field[mouth] = shape[patches[-1], 1]
+    along[mouth] *= CHART_MOUTH
+    return uv_charts.Wanted(along, across, field)
 
 
 def report_stretch(shape: Array, triangles: Index, uv: Array, faces_count: int) -> None:

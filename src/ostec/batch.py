@@ -229,7 +229,13 @@ class _Batch:
         self.write(index, name, first, {"faces": self.options.faces, "face_names": names}, last=True)
 
     def progress(self, index: int, turn: int, detections: Sequence[Any]) -> Callable[[str, float], None]:
-        return lambda stage, share: self.tell(index, self.records[index], (turn + share) / len(detections))
+        def note_progress(stage: str, share: float) -> None:
+            if self.writing is not None and self.writing.future.done():
+                self.settle()
+            if self.records[index].status == "waiting":
+                self.tell(index, self.records[index], (turn + share) / len(detections))
+
+        return note_progress
 
     def write(self, index: int, name: str, result: Result, extra: Mapping[str, Any], last: bool = False) -> None:
         """Hand a result to the writer thread as soon as it is free."""

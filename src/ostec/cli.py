@@ -151,6 +151,7 @@ class _Display:
         self._console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
         self._bar = None
         self.failures = 0
+        self._reached = 0.0
         if self._console.is_terminal:
             columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
             self._bar = Progress(*columns, console=self._console, transient=True)
@@ -172,7 +173,8 @@ class _Display:
             self.failures += 1
             self._console.print(f"ostec: {_one_line(record.reason)}")
         if self._bar:
-            self._bar.update(self._task, completed=event.index + event.share, description=record.name)
+            self._reached = max(self._reached, event.index + event.share)
+            self._bar.update(self._task, completed=self._reached, description=record.name)
         elif finished and record.status != "failed":
             seconds = f" in {record.seconds:.1f} s" if record.status == "done" else ""
             print(f"[{event.index + 1}/{event.total}] {record.photo}: {record.status}{seconds}", flush=True)

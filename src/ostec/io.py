@@ -28,7 +28,7 @@ from ostec.types import Photo
 
 MIN_SIDE_PX = 32
 MAX_PIXELS = 178_956_970
-"""Twice Pillow's warning level, where Pillow itself refuses: about 3.4 GB at the peak."""
+"""Twice Pillow's warning level, where Pillow itself refuses: 3 GB of memory at the peak."""
 
 PHOTO_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".ppm")

@@ -215,9 +215,7 @@ class Atlas:
     def scores(self) -> Tensor:
         """[N, Hu, Wu]: confidence times priority, in -1..1; -1 where the view did not see the texel."""
         views = zip(self.textures, self.priorities, strict=True)
-        return torch.stack(
-            [torch.where(t.confidence > -1, (t.confidence * p).clamp(-1, 1), -1.0) for t, p in views]
-        )
+        return torch.stack([torch.where(t.confidence > -1, (t.confidence * p).clamp(-1, 1), -1.0) for t, p in views])
 
     def owner(self) -> Tensor:
         """[Hu, Wu] int64: the view with the highest score, the earlier one on a tie; -1 where none saw the texel."""

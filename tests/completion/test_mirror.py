@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
@@ -15,12 +16,12 @@ from ostec.geometry.texels import bake_texels
 from ostec.settings import Settings
 from ostec.texture.unwrap import TRUSTED, unwrap
 from ostec.texture.views import PHOTO_PRIORITY
-from ostec.types import Atlas, Face
+from ostec.types import Atlas, Face, Reconstruction
 
 SIZE = (160, 160)
 
 
-def complete(face, texture, mode="soft"):
+def complete(face: Reconstruction, texture: torch.Tensor, mode: Literal["soft", "hard"] = "soft"):
     photo = photograph(face, texture)
     texels = bake_texels(face, SIZE, rasterise)
     seen = unwrap(photo.rgb, face.camera, face, texels, rasterise, all_skin())
@@ -31,7 +32,7 @@ def complete(face, texture, mode="soft"):
 
 @pytest.mark.parametrize("mode", ["soft", "hard"])
 @pytest.mark.parametrize("yaw_deg", [25.0, -45.0])
-def test_a_symmetric_face_is_completed_to_itself(yaw_deg: float, mode: str) -> None:
+def test_a_symmetric_face_is_completed_to_itself(yaw_deg: float, mode: Literal["soft", "hard"]) -> None:
     truth = paint(SIZE[0], symmetric=True)
     seen, texels, done = complete(head(yaw_deg), truth, mode)
     reachable = (seen.confidence > TRUSTED) | (seen.confidence.flip(1) > TRUSTED)

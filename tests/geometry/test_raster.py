@@ -99,7 +99,7 @@ def test_neighbours_leave_no_crack_and_no_overlap(seed: int, grain: float) -> No
     a, b, c, d = (t.flatten() for t in (index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]))
     faces = torch.cat([torch.stack([a, c, b], dim=1), torch.stack([c, b, d], dim=1)])
     clip = flat(points.view(-1, 2))
-    layers = sum((rasterise(clip, face[None], (size, size)).triangle >= 0).long() for face in faces)
+    layers = torch.stack([rasterise(clip, face[None], (size, size)).triangle >= 0 for face in faces]).sum(dim=0)
     assert torch.equal(layers, torch.ones(size, size, dtype=torch.long))
 
 

@@ -17,9 +17,7 @@ DISTANCE_M = 1.0
 """A portrait lens at arm's length: the original's 2048 px at 0.45 m, moved back at the same size of the face."""
 
 
-def portrait_camera(
-    face: Reconstruction, pitch_deg: float, yaw_deg: float, roll_deg: float, size_px: int
-) -> Camera:
+def portrait_camera(face: Reconstruction, pitch_deg: float, yaw_deg: float, roll_deg: float, size_px: int) -> Camera:
     """A perspective camera that sees the head turned by these angles, cropped as FFHQ crops (METHOD section 3)."""
     R = cameras.rotation(pitch_deg, yaw_deg, roll_deg)
     centre = face.vertices.mean(dim=0)
@@ -31,9 +29,7 @@ def portrait_camera(
     return cameras.cropped(camera, ffhq_crop(landmarks_px, size_px), (size_px, size_px))
 
 
-def render(
-    face: Reconstruction, texture: Tensor, camera: Camera, rasterise: Rasteriser
-) -> tuple[Tensor, Tensor]:
+def render(face: Reconstruction, texture: Tensor, camera: Camera, rasterise: Rasteriser) -> tuple[Tensor, Tensor]:
     """([C, H, W], [H, W] bool): the texture [C, Hu, Wu] on the mesh, and which pixels the mesh covers."""
     topology = face.topology
     fragments = rasterise(cameras.to_clip(face.vertices, camera), topology.faces, camera.size)

@@ -14,7 +14,7 @@ _SKIN_SAMPLES, _SKIN_STD = 150.0, 0.2
 _PAIR_SAMPLES, _PAIR_STD = 300.0, 0.12
 """How many independent samples the texels are worth (neighbours say the same), and how far skin strays."""
 _IRLS_STEPS = 8
-_LIMIT = 0.4
+_LIMIT, _CHROMA_LIMIT = 0.3, 0.05
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,9 @@ class Shading:
     def log_skin(self, normals: Tensor) -> Tensor:
         """[..., 3]: log colour of plain skin with normals [..., 3]; bounded, as far normals are extrapolated."""
         light = harmonics(normals)[..., 1:] @ self.coefficients[1:]
-        return _LIMIT * torch.tanh(light / _LIMIT) + self.coefficients[0]
+        luminance = light.mean(dim=-1, keepdim=True)
+        chroma = light - luminance
+        return self.coefficients[0] + _bounded(luminance, _LIMIT) + _bounded(chroma, _CHROMA_LIMIT)
 
 
 def fit_shading(
@@ -57,6 +59,10 @@ def fit_shading(
             normal, right = normal + A.T @ (w[:, None] * A), right + A.T @ (w[:, None] * y)
         coefficients = torch.linalg.solve(normal, right)
     return Shading(coefficients.float())
+
+
+def _bounded(value: Tensor, limit: float) -> Tensor:
+    return limit * torch.tanh(value / limit)
 
 
 def log_colour(rgb: Tensor) -> Tensor:

@@ -18,12 +18,12 @@ from ostec.types import Fragments, Reconstruction, Texels, Topology
 def bake_texels(face: Reconstruction, size: tuple[int, int], rasterise: Rasteriser) -> Texels:
     """The point and the normal of `face` under each texel centre of a texture of (height, width) `size`.
 
-    What does not depend on the face's shape is kept for the next face of the same topology object and size. If the
+    What does not depend on the face's shape is kept for the next face of the same topology and size. If the
     topology has a mirror map, texel (i, Wu-1-j) lies on the mirrored triangle with the mirrored barycentrics, and
     baking a mirrored face gives the mirrored points and normals, bit for bit. The middle column of an odd width lies
     on triangles of the left half; its points and normals are the means over both halves.
     """
-    chart = _chart(_ByIdentity(face.topology), size, rasterise)
+    chart = _chart(face.topology, size, rasterise)
     points = _laid_out(chart, face.vertices)
     normals = _laid_out(chart, vertex_normals(face.vertices, face.topology.faces))
     x, y, z = normals.unbind(dim=-1)
@@ -46,19 +46,6 @@ class _Chart:
     """[Hu, 1]: the middle column of an odd width as the right half's triangles have it, in the same order."""
 
 
-class _ByIdentity:
-    """A key for one topology object (comparing its tensors would be slow)."""
-
-    def __init__(self, topology: Topology) -> None:
-        self.topology = topology
-
-    def __hash__(self) -> int:
-        return id(self.topology)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ByIdentity) and other.topology is self.topology
-
-
 def _laid_out(chart: _Chart, carried: Tensor) -> Tensor:
     """[Hu, Wu, C]: what the vertices carry, [V, C], in every texel."""
     picture = blend(chart.source, carried, chart.source_faces)
@@ -69,9 +56,8 @@ def _laid_out(chart: _Chart, carried: Tensor) -> Tensor:
     return picture
 
 
-@lru_cache(maxsize=2)
-def _chart(key: _ByIdentity, size: tuple[int, int], rasterise: Rasteriser) -> _Chart:
-    topology = key.topology
+@lru_cache(maxsize=2)  # tensors are hashed, and so topologies are found again, by identity
+def _chart(topology: Topology, size: tuple[int, int], rasterise: Rasteriser) -> _Chart:
     height, width = size
     columns = width if topology.mirror is None else (width + 1) // 2
     flat = torch.nn.functional.pad(topology.uv * torch.tensor([width, height]), (0, 2))

@@ -23,9 +23,6 @@ from ostec.types import Camera, Detection, Landmarks, Photo, Reconstruction, Top
 LEAST_PRESENCE = 0.5
 DEPTH_M = 1.0
 """Camera z of the head frame's origin; a scaled-orthographic picture does not depend on it."""
-WEIGHT_UNIT = 2.0**-14
-"""The file holds the subdivision's weights as multiples of this, so that they sum to exactly one."""
-
 
 @dataclass(frozen=True)
 class FaceMeshModel:
@@ -120,7 +117,9 @@ def facemesh_model(arrays: Mapping[str, NDArray]) -> FaceMeshModel:
     faces = _tensor(arrays["faces"], torch.int64)
     vertex_count = len(arrays["uv"])
     columns = len(arrays["face_mean"]) + len(arrays["extension_mean"])
-    parts = (arrays["subdivision_weights"] * WEIGHT_UNIT, arrays["subdivision_columns"], arrays["subdivision_starts"])
+    weights = arrays["subdivision_weights"].astype(np.float64)
+    starts = arrays["subdivision_starts"]
+    weights /= np.repeat(np.add.reduceat(weights, starts[:-1]), np.diff(starts))
     topology = Topology(
         faces=faces,
         uv=_tensor(arrays["uv"]),
@@ -136,7 +135,9 @@ def facemesh_model(arrays: Mapping[str, NDArray]) -> FaceMeshModel:
         face_mean=_tensor(arrays["face_mean"]),
         extension_mean=_tensor(arrays["extension_mean"]),
         extension_map=_tensor(arrays["extension_map"]),
-        subdivision=sparse.csr_matrix(parts, shape=(vertex_count, columns)),
+        subdivision=sparse.csr_matrix(
+            (weights, arrays["subdivision_columns"], starts), shape=(vertex_count, columns)
+        ),
         pose_weights=_tensor(arrays["pose_weights"]),
         face_weight=_tensor(arrays["face_weight"]),
         regions={k.removeprefix(prefix): torch.from_numpy(v) for k, v in arrays.items() if k.startswith(prefix)},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
@@ -26,6 +27,7 @@ _THIN_PX = 11
 _LEAST_FACING = 0.45
 """Beyond the face (ears, neck) a pixel seen more aslant than this cosine is not worth the risk."""
 _ROUGH = 3.0
+_LEAST_STRAND = 0.02
 _ALIKE = 0.15
 """Distance of log colours that look the same."""
 
@@ -78,6 +80,7 @@ class Zones:
         self.shadows = _grown(brows, 6 * unit) | _grown(eyes, 7 * unit) | _grown(sockets, 2 * unit) | self.features
         """The same with the lids and folds around them, which are dark but not as dark as frames or hair."""
         forehead = points[17:27].flip(0) + up * 55 * unit
+        self.forehead = _polygon(torch.cat([points[17:27] + up * 4 * unit, forehead]))
         self.face = _polygon(torch.cat([points[:17], forehead]))
         """Inside the jaw line and up to the middle of the forehead."""
         below_nose = _below(points[33], up)
@@ -124,15 +127,17 @@ def occluders(rgb: Tensor, misfit: Tensor, person: Tensor, zones: Zones) -> Tens
     """[S, S] bool: hair, hands, glasses, background.
 
     What is unlike skin and reaches the face from outside is in front of it; so is a thin dark line across the bridge
-    of the nose. Wrinkles, shadows and moles are unlike skin too, but lie within. Highlights reach outside as well: what is
-    brighter than skin must look like something around the face to count.
+    of the nose. Wrinkles, shadows and moles are unlike skin too, but lie within. Highlights reach outside as well:
+    what is brighter than skin must look like something around the face to count.
     """
     skin = likelihood(misfit)
     thin = (skin < 0.15) & _thin_and_dark(misfit[..., 0])
     unlike = (skin < 0.4) & ~zones.shadows & ~zones.beard | thin & zones.shadows & ~zones.features
+    unlike = unlike | (zones.forehead & _strands(rgb, zones.sure_skin))
     bright = unlike & (misfit[..., 0] > 0) & zones.face
-    unlike = unlike & ~(bright & ~_resembles(rgb, bright, zones.ring & (skin < 0.4)))
-    labels = torch.from_numpy(ndimage.label(unlike.numpy(), structure=[[1] * 3] * 3)[0]).long()
+    around = zones.ring & ((skin < 0.4) | _strands(rgb, zones.sure_skin))
+    unlike = unlike & ~(bright & ~_resembles(rgb, bright, around))
+    labels = _components(unlike)
     guilty = torch.zeros(int(labels.max()) + 1, dtype=torch.bool)
     guilty[labels[unlike & ~zones.face].unique()] = True
     guilty[labels[thin & zones.bridge].unique()] = True
@@ -155,13 +160,28 @@ def _roughness(rgb: Tensor) -> Tensor:
     return (square - mean * mean).clamp(min=0).sqrt()[0, 0] + 0.01
 
 
+def _strands(rgb: Tensor, skin: Tensor) -> Tensor:
+    """[S, S] bool: steps from left to right much stronger than on `skin`: fair hair differs from skin by little else,
+    and wrinkles of the forehead run the other way."""
+    step = F.pad(log_colour(rgb).mean(dim=0).diff(dim=1).abs()[None, None], (4, 3, 3, 3), mode="replicate")
+    energy = F.avg_pool2d(step, 7, 1)[0, 0]
+    return energy > max(_LEAST_STRAND, _ROUGH * float(energy[skin].median())) if bool(skin.any()) else energy < 0
+
+
 def _connected(keep: Tensor, core: Tensor) -> Tensor:
     """[S, S] bool: the parts of `keep` that touch `core`."""
-    labels = torch.from_numpy(ndimage.label(keep.numpy())[0]).long()
+    labels = _components(keep)
     reached = torch.zeros(int(labels.max()) + 1, dtype=torch.bool)
     reached[labels[core & keep].unique()] = True
     reached[0] = False
     return reached[labels]
+
+
+def _components(mask: Tensor) -> Tensor:
+    """[S, S] int64: 0 outside the mask, 1... for its parts, corners touching."""
+    labels = np.empty(mask.shape, dtype=np.int32)
+    ndimage.label(mask.numpy(), structure=np.ones((3, 3)), output=labels)
+    return torch.from_numpy(labels).long()
 
 
 def _resembles(rgb: Tensor, which: Tensor, samples: Tensor) -> Tensor:
@@ -234,8 +254,11 @@ def _any(masks: list[Tensor]) -> Tensor:
 
 def _grown(mask: Tensor, reach_px: float) -> Tensor:
     """The mask dilated by a disc."""
-    distance = ndimage.distance_transform_edt(~mask.numpy())
-    return torch.from_numpy(distance <= reach_px) if bool(mask.any()) else mask
+    if not bool(mask.any()):
+        return mask
+    distance = np.empty(mask.shape)
+    ndimage.distance_transform_edt(~mask.numpy(), distances=distance)
+    return torch.from_numpy(distance <= reach_px)
 
 
 def load_segmenter() -> SkinSegmenter:

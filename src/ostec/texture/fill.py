@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
@@ -33,15 +35,21 @@ def bleed(rgb: Tensor, inside: Tensor, px: int) -> Tensor:
     """
     if px < 1 or not bool(inside.any()) or bool(inside.all()):
         return rgb
+    target, source = _border(inside, px)
+    filled = rgb.flatten(1).clone()
+    filled[:, target] = filled[:, source]
+    return filled.view_as(rgb)
+
+
+@lru_cache(maxsize=2)  # tensors are hashed by identity: all faces of one model share their chart
+def _border(inside: Tensor, px: int) -> tuple[Tensor, Tensor]:
+    """Flat indices of the texels up to `px` off the chart, and of the nearest texel on it to each."""
     nearest = distance_transform_edt(~inside.numpy(), return_distances=False, return_indices=True)
     target = (~inside).flatten().nonzero()[:, 0]
     row, column = torch.from_numpy(nearest).flatten(1)[:, target].long()
     width = inside.shape[1]
     near = (row - target // width).square() + (column - target % width).square() <= px * px
-    target, source = target[near], (row * width + column)[near]
-    filled = rgb.flatten(1).clone()
-    filled[:, target] = filled[:, source]
-    return filled.view_as(rgb)
+    return target[near], (row * width + column)[near]
 
 
 def _halved(mean: Tensor, mass: Tensor) -> tuple[Tensor, Tensor]:

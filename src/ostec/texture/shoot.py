@@ -11,9 +11,7 @@ from ostec.interfaces import Rasteriser
 from ostec.types import Reconstruction, Shot, View
 
 
-def shoot(
-    face: Reconstruction, rgb: Tensor, known: Tensor, view: View, size_px: int, rasterise: Rasteriser
-) -> Shot:
+def shoot(face: Reconstruction, rgb: Tensor, known: Tensor, view: View, size_px: int, rasterise: Rasteriser) -> Shot:
     """Render `rgb` [3, Hu, Wu] in `view`; `known` [Hu, Wu] in 0..1 becomes the shot's trust."""
     camera = portrait_camera(face, view.pitch_deg, view.yaw_deg, view.roll_deg, size_px)
     picture, _ = render(face, torch.cat([rgb, known[None]]), camera, rasterise)

@@ -11,7 +11,7 @@ from ostec.texture.poisson import solve
 from ostec.types import Atlas, UVTexture
 
 _PULL_PX_AT_1024 = 110.0
-_PULL_BASE_PX_AT_1024 = 130.0
+_PULL_BASE_PX_AT_1024 = 80.0
 """How far from its border a view, or the base, takes to regain its own colour."""
 
 
@@ -36,8 +36,8 @@ def stitch(atlas: Atlas, inside: Tensor, keep: Tensor, base: Tensor) -> UVTextur
     """One texture: each texel follows the gradients of the view that owns it, and `base` where none does.
 
     `inside` [Hu, Wu] bool is the chart; texels in `keep` [Hu, Wu] bool come out as the first view has them, bit for
-    bit; `base` [3, Hu, Wu] is a plain guess for texels nobody saw. Where two owners meet, the step between them is the one
-    either of them shows in its own picture, so a difference in colour turns into a slow fade.
+    bit; `base` [3, Hu, Wu] is a plain guess for texels nobody saw. Where two owners meet, the step between them is the
+    one either of them shows in its own picture, so a difference in colour turns into a slow fade.
     """
     owner = torch.where(inside, torch.where(keep, 0, atlas.owner()), -1)
     pictures = [*(t.rgb for t in atlas.textures), base]

@@ -71,9 +71,7 @@ def sample_picture(image: Tensor, points_px: Tensor, texture_px: int) -> Tensor:
     return sampled[0, :, 0].clamp(0, 1)
 
 
-def visibility(
-    points: Tensor, cosine: Tensor, camera: Camera, face: Reconstruction, rasterise: Rasteriser
-) -> Tensor:
+def visibility(points: Tensor, cosine: Tensor, camera: Camera, face: Reconstruction, rasterise: Rasteriser) -> Tensor:
     """[N] in 0..1 for head-frame points [N, 3] on the mesh: 0 behind another part of it or hard by its silhouette.
 
     `cosine` [N] between normal and direction to the camera: a slanted surface is nearer a few pixels on without hiding
