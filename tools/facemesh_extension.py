@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 from facemesh_mean import FOREHEAD_TOP, Array, Index, similarity, split_quads
-from numpy.typing import NDArray
 from scipy import sparse
 from scipy.interpolate import RBFInterpolator
 from scipy.sparse.linalg import splu
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 RINGS = 6
 SUBSTEPS = 6
@@ -26,8 +25,10 @@ EAR_BOX = np.array([[5.8, -4.0, -4.0], [14.0, 5.6, 2.6]])
 EAR_MARGIN, PATCH = 2.5, 24
 """Width of the frame around the box that the patch continues, and the patch's vertices along each side."""
 MIRRORED = np.array([-1.0, 1.0, 1.0])
-REACH_M = {0: 0.068, 4: 0.064, 6: 0.058, 8: 0.050, 10: 0.046, 12: 0.050, 14: 0.062, 16: 0.076, 18: 0.084}
+REACH_M = {0: 0.068, 4: 0.064, 6: 0.058, 8: 0.051, 10: 0.052, 12: 0.062, 14: 0.074, 16: 0.086, 18: 0.092}
 """How far the extension goes: steps along the border from the top of the forehead (0) to the chin (18) -> metres."""
+DOWNWARD = {0: 0.0, 9: 0.0, 12: 0.12, 14: 0.12, 16: 0.08, 18: 0.06}
+"""How strongly the walk over the surface turns down at every substep, so as to follow the neck."""
 BENT_BY = np.r_[5, 7:10, 27:36, 36:48, 48, 51, 54, 57]
 """iBUG landmarks that mean the same place on both models."""
 
@@ -42,7 +43,7 @@ class Surface:
 
     def project(self, queries: Array) -> tuple[Array, Array]:
         """Nearest points [N, 3] and unit normals [N, 3] there, by moving least squares planes (Alexa et al. 2001)."""
-        tree = cKDTree(self.points)
+        tree = KDTree(self.points)
         for _ in range(4):
             distance, near = tree.query(queries, k=48)
             spread = np.maximum(self.width_m, distance[:, 5:6])
@@ -87,13 +88,13 @@ def laplacian(triangles: Index, count: int) -> sparse.csr_matrix:
     adjacency.data[:] = 1.0
     degree = np.asarray(adjacency.sum(axis=1)).ravel()
     share = sparse.diags(1.0 / np.maximum(degree, 1.0))
-    return (sparse.diags((degree > 0).astype(float)) - share @ adjacency).tocsr()
+    return sparse.csr_matrix(sparse.diags((degree > 0).astype(float)) - share @ adjacency)
 
 
 def bending(triangles: Index, count: int) -> sparse.csr_matrix:
     """[V, V]: the matrix of the sum of squared Laplacians."""
     L = laplacian(triangles, count)
-    return (L.T @ L).tocsr()
+    return sparse.csr_matrix(L.T @ L)
 
 
 def head_surface(path: Path, mean: Array, landmark_vertices: Index, interior: Index) -> Surface:
@@ -109,7 +110,7 @@ def head_surface(path: Path, mean: Array, landmark_vertices: Index, interior: In
     bent = _bend(vertices, vertices[landmarks[BENT_BY]], target, 1e-3)
     for smoothing in (1e-2, 3e-3, 1e-3):
         surface = _dense(bent, triangles)
-        near = cKDTree(surface.points).query(mean[interior])[1]
+        near = KDTree(surface.points).query(mean[interior])[1]
         start = _dense(vertices, triangles).points[near]
         bent = _bend(vertices, start, mean[interior], smoothing)
     bent[used] = (bent[used] + bent[_mirrored(vertices)[used]] * MIRRORED) / 2
@@ -118,7 +119,7 @@ def head_surface(path: Path, mean: Array, landmark_vertices: Index, interior: In
 
 def _mirrored(vertices: Array) -> Index:
     """The vertex of the other side, by place."""
-    return cKDTree(vertices).query(vertices * MIRRORED)[1]
+    return np.asarray(KDTree(vertices).query(vertices * MIRRORED)[1], dtype=np.int64)
 
 
 def _bend(vertices: Array, source: Array, target: Array, smoothing: float) -> Array:
@@ -155,13 +156,16 @@ def lay_rings(surface: Surface, mean: Array, oval: Index, inward: Array) -> Arra
     """
     count = len(oval)
     steps = np.minimum(np.arange(count), count - np.arange(count))
-    reach = _smooth_cycle(np.interp(steps, list(REACH_M), list(REACH_M.values())))
+    reach, downward = (
+        _smooth_cycle(np.interp(steps, list(knots), list(knots.values()))) for knots in (REACH_M, DOWNWARD)
+    )
     at, normal = surface.project(mean[oval])
     offset = mean[oval] - at
     heading = _across(at, normal, -inward)
     rings = []
     for step in range(RINGS * SUBSTEPS):
         heading = _smooth_cycle(heading + 0.3 * _across(at, normal, heading))
+        heading[:, 1] -= downward
         heading -= normal * (heading * normal).sum(axis=1, keepdims=True)
         heading /= np.linalg.norm(heading, axis=1, keepdims=True)
         at, normal = surface.project(_evened(at + heading * reach[:, None] / (RINGS * SUBSTEPS)))

@@ -6,7 +6,7 @@ import numpy as np
 from facemesh_extension import laplacian
 from facemesh_mean import Array, Index
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 Group = NDArray[np.bool_]
 
@@ -22,9 +22,10 @@ OUTER_LIPS = [61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 31
 RIGHT_BROW = [70, 63, 105, 66, 107, 55, 65, 52, 53, 46]
 RIGHT_NOSTRIL = [2, 97, 98, 64, 59, 166, 79, 239, 238, 241, 125, 141]
 NOSTRILS_BETWEEN = [2, 94, 141, 370]
-RIGHT_CHEEK = [117, 118, 101, 36, 205, 50, 123]
+RIGHT_CHEEK = [117, 118, 101, 36, 205, 187, 123]
 NOSE = [8, 193, 122, 196, 236, 198, 134, 51, 5, 281, 363, 420, 456, 419, 351, 417]
-FOREHEAD = [10, 338, 297, 332, 284, 298, 333, 299, 337, 151, 108, 69, 104, 68, 54, 103, 67, 109]
+FOREHEAD_ABOVE = [54, 103, 67, 109, 10, 338, 297, 332, 284]
+FOREHEAD_BELOW = [301, 293, 334, 296, 336, 9, 107, 66, 105, 63, 71]
 BETWEEN_BROWS = [151, 108, 107, 55, 8, 285, 336, 337]
 JAW = [132, 58, 172, 136, 150, 149, 176, 148, 152]
 SUBNASALE, LIPS_BOTTOM = 2, 17
@@ -75,7 +76,7 @@ def region_groups(
         "brows": brows,
         "nostrils": _grown(nostrils, shape, NOSTRIL_MARGIN_M),
         "cheeks_nose_chin_skin": bare,
-        "forehead": _within(uv, FOREHEAD),
+        "forehead": _within(uv, FOREHEAD_ABOVE + FOREHEAD_BELOW),
         "jaw_border": _grown(jaw, shape, JAW_MARGIN_M),
         "extension": extension > 0,
     }
@@ -95,7 +96,7 @@ def _touched(triangles: Index, count: int) -> Group:
 
 def _grown(group: Group, shape: Array, margin_m: float) -> Group:
     """The group and what lies within `margin_m` of it."""
-    return cKDTree(shape[group]).query(shape)[0] <= margin_m
+    return KDTree(shape[group]).query(shape)[0] <= margin_m
 
 
 def _within(uv: Array, outline: list[int]) -> Group:
@@ -104,7 +105,8 @@ def _within(uv: Array, outline: list[int]) -> Group:
     following = np.roll(polygon, -1, axis=0)
     u, v = uv[:, :1], uv[:, 1:]
     crosses = (polygon[:, 1] > v) != (following[:, 1] > v)
-    slope = (following[:, 0] - polygon[:, 0]) / np.where(polygon[:, 1] == following[:, 1], 1.0, following[:, 1] - polygon[:, 1])
+    run, rise = (following - polygon).T
+    slope = run / np.where(rise == 0, 1.0, rise)
     right_of = polygon[:, 0] + (v - polygon[:, 1]) * slope > u
     inside = (crosses & right_of).sum(axis=1) % 2 == 1
     inside[outline] = True

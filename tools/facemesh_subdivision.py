@@ -48,7 +48,8 @@ def thin_plate_map(shape: Array, patches: list[Index], mirror: Index, coarse: in
     """[V, coarse]: positions of all vertices from those of the first `coarse` ones, which stay.
 
     Least bending energy (squared cotangent Laplacian, Desbrun et al. 1999) within every patch of triangles, measured
-    on `shape` [V, 3]; along patch borders the surface may fold, and the border itself bends least. Small weights are dropped, and the map is mirror-symmetric.
+    on `shape` [V, 3]; along patch borders the surface may fold, and the border itself bends least. Small weights are
+    dropped, and the map is mirror-symmetric.
     """
     count = len(shape)
     rows = [_laplacian(shape, patch, count) for patch in patches]

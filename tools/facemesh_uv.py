@@ -106,7 +106,7 @@ class Chart:
         return float(np.sqrt(self.area.sum() / unit_area))
 
     def start(self, count: int) -> Array:
-        """[V, 2] Tutte's embedding, y down: border on the superellipse, every inner vertex the mean of its neighbours."""
+        """[V, 2] Tutte's embedding, y down: border on the superellipse, inner vertices the mean of their neighbours."""
         angle = 2 * np.pi * np.arange(len(self.border)) / len(self.border)
         circle = np.stack([np.sin(angle), -np.cos(angle)], axis=1)
         flat = np.zeros((count, 2))
@@ -129,7 +129,7 @@ class Chart:
         """[V, V] that stands for the border's pull."""
         diagonal = np.full(count, 1e-9)
         diagonal[self.border] = BORDER_PULL
-        return sparse.diags(diagonal)
+        return sparse.csr_matrix(sparse.diags(diagonal))
 
     def energy(self, flat: Array) -> tuple[float, Array]:
         """Infinite where a triangle flips; and the gradient [V, 2]."""
@@ -193,5 +193,11 @@ def stretch(shape: Array, triangles: Index, uv: Array) -> dict[str, Array]:
     edges *= np.sqrt(area.sum() / np.abs(np.linalg.det(edges) / 2).sum())
     values = 1 / np.linalg.svd(edges @ inverse_edges, compute_uv=False)[:, ::-1]
     most, least = values.T
-    return {"most": most, "least": least, "angle": most / least, "area": most * least,
-            "l2": np.sqrt((most**2 + least**2) / 2), "weight": area / area.sum()}
+    return {
+        "most": most,
+        "least": least,
+        "angle": most / least,
+        "area": most * least,
+        "l2": np.sqrt((most**2 + least**2) / 2),
+        "weight": area / area.sum(),
+    }

@@ -35,7 +35,10 @@ RING_CALM = np.array([0.0, 0.002, 0.006, 0.015, 0.03, 0.05])
 MIDDLE = 4
 CHART_ALONG = np.array([0.25, 0.25, 0.29, 0.35, 0.45, 0.60, 0.84, 0.95, 1.05, 1.12, 1.15])
 CHART_ACROSS = np.array([0.77, 0.77, 0.77, 0.78, 0.80, 0.85, 0.92, 0.98, 1.05, 1.12, 1.15])
-"""Size on the chart from the outermost ring over the face oval to 4 and more steps inside: radially, around."""
+CHART_FOREHEAD = np.maximum(CHART_ALONG, [0.30, 0.35, 0.55, 0.75, 0.85, 0.90, 0, 0, 0, 0, 0])
+FOREHEAD_M = 0.05, 0.09
+"""Size on the chart from the outermost ring over the face oval to 4 and more steps inside: radially, around. The
+forehead is skin up to ring 3, and given room; it begins between these heights."""
 CHART_MOUTH = 2.0
 LEVELS = 2
 
@@ -106,7 +109,7 @@ def make(fits: list[Array], wheel: Path, ict: Path, mirror: Index) -> dict[str, 
         faces, fine_mirror, patch_of = level.triangles, level.mirror, np.repeat(patch_of, 4)
     fine_patches = [faces[patch_of == k] for k in range(len(patches))]
     plate = subdivision.whole_weights(subdivision.thin_plate_map(fine, fine_patches, fine_mirror, coarse_count))
-    fine = plate @ shape / plate.sum(axis=1).A
+    fine = plate @ shape / np.asarray(plate.sum(axis=1))
     groups = regions.region_groups(fine, fine_uv, faces, patch_of, beyond, fine_mirror)
     return {
         "face_mean": shape[:faces_count].astype(np.float32),
@@ -130,7 +133,9 @@ def wanted_chart(shape: Array, patches: list[Index], steps_in: Index, steps_out:
     triangles = np.concatenate(patches)
     depth = np.where(steps_out > 0, -steps_out, steps_in)
     knots = np.arange(-extension.RINGS, MIDDLE + 1)
-    along, across = (np.interp(depth, knots, sizes)[triangles].mean(axis=1) for sizes in (CHART_ALONG, CHART_ACROSS))
+    above = np.clip((shape[:, 1] - FOREHEAD_M[0]) / (FOREHEAD_M[1] - FOREHEAD_M[0]), 0.0, 1.0)
+    below, top, across = (np.interp(depth, knots, sizes) for sizes in (CHART_ALONG, CHART_FOREHEAD, CHART_ACROSS))
+    along, across = (sizes[triangles].mean(axis=1) for sizes in (below + above * (top - below), across))
     field = np.where((steps_out > 0)[triangles].any(axis=1, keepdims=True), depth[triangles] * 1.0, 0.0)
     mouth = slice(len(triangles) - len(patches[-1]), None)
     field[mouth] = shape[patches[-1], 1]
@@ -145,13 +150,19 @@ def report_stretch(shape: Array, triangles: Index, uv: Array, faces_count: int) 
     a, b = (uv[triangles[:, k]] - uv[triangles[:, 0]] for k in (1, 2))
     texels = (a[:, 1] * b[:, 0] - a[:, 0] * b[:, 1]) / 2
     on_face = (triangles < faces_count).all(axis=1)
-    print(f"chart: {int((texels <= 0).sum())} flipped triangles, {texels.sum():.3f} of the square used, "
-          f"{texels[on_face].sum() / texels.sum():.3f} of that by the face")
+    print(
+        f"chart: {int((texels <= 0).sum())} flipped triangles, {texels.sum():.3f} of the square used, "
+        f"{texels[on_face].sum() / texels.sum():.3f} of that by the face"
+    )
     for name, part in (("all", np.ones(len(triangles), dtype=bool)), ("face", on_face)):
-        rms, mean_angle = (float(np.average(v[part], weights=share[part])) for v in (values["l2"] ** 2, values["angle"]))
-        print(f"  {name}: L2 stretch {rms**0.5:.3f}, singular values {values['least'][part].min():.2f} to "
-              f"{values['most'][part].max():.2f}, quasi-conformal mean {mean_angle:.2f}, "
-              f"95 % {np.percentile(values['angle'][part], 95):.2f}, max {values['angle'][part].max():.2f}")
+        rms, mean_angle = (
+            float(np.average(v[part], weights=share[part])) for v in (values["l2"] ** 2, values["angle"])
+        )
+        print(
+            f"  {name}: L2 stretch {rms**0.5:.3f}, singular values {values['least'][part].min():.2f} to "
+            f"{values['most'][part].max():.2f}, quasi-conformal mean {mean_angle:.2f}, "
+            f"95 % {np.percentile(values['angle'][part], 95):.2f}, max {values['angle'][part].max():.2f}"
+        )
 
 
 def main(wheel: Path, faces: Path, ict: Path, out: Path = OUT) -> None:

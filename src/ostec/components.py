@@ -41,12 +41,12 @@ class Shipped:
     origin: str
 
 
-_MEDIAPIPE = "Google MediaPipe 0.10.21"
+_MEDIAPIPE = "Google MediaPipe"
 SHIPPED = (
     Shipped("blazeface_back_256.safetensors", "face detector BlazeFace, 256 px", "Apache-2.0", _MEDIAPIPE),
     Shipped("facemesh.safetensors", "face mesh, 468 points", "Apache-2.0", _MEDIAPIPE),
     Shipped("selfie_segmentation.safetensors", "person mask", "Apache-2.0", _MEDIAPIPE),
-    Shipped("facemesh_topology.npz", "mesh; head beyond the face", "MIT", "shaped after ICT-FaceKit, USC ICT"),
+    Shipped("facemesh_topology.npz", "head mesh", "MIT", "ICT-FaceKit's neutral head, bent"),
 )
 
 DATA = Path(__file__).parent / "data"

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ostec import __version__
 from ostec.errors import Cancelled, NoFace
 from ostec.geometry.camera import clip_matrix
 from ostec.geometry.render import portrait_camera, render
@@ -144,6 +145,7 @@ def _report(
     """What `NAME.json` holds (DESIGN: file outputs)."""
     camera = face.camera
     return {
+        "version": __version__,
         "photo": photo.name,
         "sha256": photo.sha256,
         "settings": asdict(settings),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ostec.geometry.align import ffhq_crop, warp
+from ostec.geometry.camera import cropped
 from ostec.geometry.raster import rasterise
 from ostec.geometry.render import portrait_camera, render
 from ostec.types import Result
@@ -13,6 +15,8 @@ from ostec.types import Result
 _TILE_PX = 256
 _TURNS = {"75° right": 75.0, "40° right": 40.0, "front": 0.0, "40° left": -40.0, "75° left": -75.0}
 _PAPER = 0.93
+_WIDER = torch.tensor([[0.7, 0.0, 0.15 * _TILE_PX], [0.0, 0.7, 0.15 * _TILE_PX]])
+"""The whole head instead of the FFHQ crop."""
 
 Panel = tuple[str, Tensor]
 """(caption, [3, tile, tile])."""
@@ -41,7 +45,8 @@ def draw_sheet(result: Result) -> list[list[Panel]]:
     ]
     turned = []
     for caption, yaw_deg in _TURNS.items():
-        camera = portrait_camera(result.reconstruction, 0.0, yaw_deg, 0.0, size)
+        portrait = portrait_camera(result.reconstruction, 0.0, yaw_deg, 0.0, size)
+        camera = cropped(portrait, _WIDER, portrait.size)
         image, covered = render(result.reconstruction, result.texture.rgb, camera, rasterise)
         turned.append((caption, image + _PAPER * ~covered))
     paired = [[panel for view in views[i : i + 2] for panel in view] for i in range(0, len(views), 2)]
@@ -52,7 +57,7 @@ def _photo_crop(result: Result) -> Tensor:
     """[3, tile, tile]: the photo around the face, wider than the FFHQ crop."""
     crop = ffhq_crop(result.reconstruction.landmarks.points_px, _TILE_PX)
     image, valid = warp(result.photo.rgb, crop, (_TILE_PX, _TILE_PX))
-    return image * valid + _PAPER * (1 - valid)
+    return image * valid + _PAPER * ~valid
 
 
 def _shrunk(image: Tensor) -> Tensor:

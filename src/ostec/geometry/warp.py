@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-_STRIP_PX = 2**21
-"""Pixels of the picture that are averaged at a time, so that no copy of a large picture is made."""
 
 
 def similarity(centre_px: Tensor, side_px: float, roll_deg: float, crop_px: int) -> Tensor:
@@ -35,31 +33,30 @@ def invert_affine(affine: Tensor) -> Tensor:
     return torch.cat([linear, -(linear @ affine[:, 2:].double())], dim=1)
 
 
-def warp(picture: Tensor, crop_from_picture: Tensor, size: tuple[int, int], outside: str = "border") -> Tensor:
+def warp(picture: Tensor, crop_from_picture: Tensor, size: tuple[int, int], outside: Literal["border", "zeros"] = "border") -> Tensor:
     """[C, H, W] -> [C, h, w], sampled where the similarity `crop_from_picture` [2, 3] (px -> px) says.
 
-    Where the crop is smaller than the picture, whole pixel blocks are averaged first and 2x2 samples are taken per crop
-    pixel after; else samples are bilinear. `outside` the picture lies its "border" colour or "zeros".
-    Mirroring picture and affine mirrors the crop.
+    Samples are bilinear; where the crop shrinks the picture, four per crop pixel of a picture reduced to block means.
+    `outside` the picture lies its "border" colour or "zeros". Mirroring picture and affine mirrors the crop. Needs little
+    memory beside the crop, however large the picture.
     """
     height, width = size
     picture_from_crop = invert_affine(crop_from_picture)
     scale = float(picture_from_crop[:, :2].det().abs().sqrt())
     corners = torch.tensor([[0, 0], [width, 0], [0, height], [width, height]], dtype=torch.float64)
     spread = apply_affine(picture_from_crop, corners)
-    part, origin = _block_means(picture, spread.amin(0), spread.amax(0), max(1, int(scale)))
+    part, (x0, y0, block) = _block_means(picture, spread.amin(0), spread.amax(0), max(1, int(scale)))
     samples = 2 if scale > 1 else 1
-    grid = _sample_points(picture_from_crop, size, samples)
-    block_px = torch.tensor([origin[2], origin[2]], dtype=torch.float64)
-    extent = torch.tensor([part.shape[2], part.shape[1]], dtype=torch.float64)
-    grid = 2 * (grid - torch.tensor(origin[:2], dtype=torch.float64)) / (block_px * extent) - 1
+    corner = torch.tensor([x0, y0], dtype=torch.float64)
+    extent = torch.tensor([part.shape[2] * block, part.shape[1] * block], dtype=torch.float64)
+    grid = 2 * (_sample_points(picture_from_crop, size, samples) - corner) / extent - 1
     crop = F.grid_sample(part[None], grid[None].to(part.dtype), padding_mode=outside, align_corners=False)
     return (F.avg_pool2d(crop, samples) if samples > 1 else crop)[0]
 
 
 def _sample_points(picture_from_crop: Tensor, size: tuple[int, int], samples: int) -> Tensor:
     """[h·samples, w·samples, 2] float64: where in the picture the crop's samples lie."""
-    y, x = (((torch.arange(n * samples, dtype=torch.float64)) + 0.5) / samples for n in size)
+    y, x = ((torch.arange(n * samples, dtype=torch.float64) + 0.5) / samples for n in size)
     linear, shift = picture_from_crop[:, :2], picture_from_crop[:, 2]
     return x[None, :, None] * linear[:, 0] + y[:, None, None] * linear[:, 1] + shift
 
@@ -81,8 +78,7 @@ def _block_means(picture: Tensor, low: Tensor, high: Tensor, block: int) -> tupl
         counts.append(last - first + 1)
     (x0, y0), (columns, rows) = starts, counts
     region = picture[:, y0 : y0 + rows * block, x0 : x0 + columns * block]
-    if block == 1:
-        return region, (x0, y0, block)
-    strip = max(1, _STRIP_PX // max(1, columns * block * block)) * block
-    strips = [F.avg_pool2d(s, block) for s in region.split(strip, dim=1)]
-    return torch.cat(strips, dim=1), (x0, y0, block)
+    if block > 1:
+        row_sums = region.unflatten(1, (rows, block)).sum(dim=2)
+        region = row_sums.unflatten(2, (columns, block)).sum(dim=3) / block**2
+    return region, (x0, y0, block)

@@ -24,6 +24,7 @@ LEAST_PRESENCE = 0.5
 DEPTH_M = 1.0
 """Camera z of the head frame's origin; a scaled-orthographic picture does not depend on it."""
 
+
 @dataclass(frozen=True)
 class FaceMeshModel:
     """What all FaceMesh heads share; made by `tools/make_facemesh_topology.py`. V = 468 + E vertices, then those of
@@ -135,9 +136,7 @@ def facemesh_model(arrays: Mapping[str, NDArray]) -> FaceMeshModel:
         face_mean=_tensor(arrays["face_mean"]),
         extension_mean=_tensor(arrays["extension_mean"]),
         extension_map=_tensor(arrays["extension_map"]),
-        subdivision=sparse.csr_matrix(
-            (weights, arrays["subdivision_columns"], starts), shape=(vertex_count, columns)
-        ),
+        subdivision=sparse.csr_matrix((weights, arrays["subdivision_columns"], starts), shape=(vertex_count, columns)),
         pose_weights=_tensor(arrays["pose_weights"]),
         face_weight=_tensor(arrays["face_weight"]),
         regions={k.removeprefix(prefix): torch.from_numpy(v) for k, v in arrays.items() if k.startswith(prefix)},

@@ -23,6 +23,8 @@ _MARGIN = 1.12
 _LUMINANCE_STD, _CHROMA_STD = 0.13, 0.055
 """Least spread of skin about its shading, log units; where a face varies more its own spread counts."""
 _EDGE_PX = 4
+_TONGUE_PX = 5
+"""Half the width of tongues of skin between strands that are not worth keeping."""
 _THIN_PX = 11
 _LEAST_FACING = 0.45
 """Beyond the face (ears, neck) a pixel seen more aslant than this cosine is not worth the risk."""
@@ -75,6 +77,7 @@ class Zones:
         sockets = _any([_hull(torch.cat([points[a], points[b]])) for a, b in (_RIGHT_EYE, _LEFT_EYE)])
         mouth = _hull(points[48:60])
         nostrils = _grown(_hull(points[31:36]), 7 * unit)
+        self.brows = _grown(brows, 2 * unit) & ~_grown(eyes, 3 * unit)
         self.features = _grown(brows, 2 * unit) | _grown(eyes, 3 * unit) | _grown(mouth, 5 * unit) | nostrils
         """Brows, eyes, lips, nostrils: not skin-coloured, yet face."""
         self.shadows = _grown(brows, 6 * unit) | _grown(eyes, 7 * unit) | _grown(sockets, 2 * unit) | self.features
@@ -90,8 +93,8 @@ class Zones:
         """Cheeks and nose, where hair seldom is."""
         self.ring = _grown(self.face, 30 * unit) & ~_grown(self.face, 4 * unit) & ~below_nose
         """Around the upper face: hair, hat, hood, background."""
-        self.bridge = _hull(torch.cat([points[27:29], points[[39, 42]]])) & ~_grown(eyes, 3 * unit)
-        """Between the eyes, where only glasses are dark."""
+        self.bridge = _grown(_hull(points[27:29]), 3 * unit)
+        """The ridge of the nose between the eyes, which only glasses cross."""
 
 
 _RIGHT_EYE, _LEFT_EYE = (slice(17, 22), slice(36, 42)), (slice(22, 27), slice(42, 48))
@@ -135,7 +138,7 @@ def occluders(rgb: Tensor, misfit: Tensor, person: Tensor, zones: Zones) -> Tens
     unlike = (skin < 0.4) & ~zones.shadows & ~zones.beard | thin & zones.shadows & ~zones.features
     unlike = unlike | (zones.forehead & _strands(rgb, zones.sure_skin))
     bright = unlike & (misfit[..., 0] > 0) & zones.face
-    around = zones.ring & ((skin < 0.4) | _strands(rgb, zones.sure_skin))
+    around = zones.ring & (person > 0.5) & ((skin < 0.4) | _strands(rgb, zones.sure_skin))
     unlike = unlike & ~(bright & ~_resembles(rgb, bright, around))
     labels = _components(unlike)
     guilty = torch.zeros(int(labels.max()) + 1, dtype=torch.bool)
@@ -144,7 +147,9 @@ def occluders(rgb: Tensor, misfit: Tensor, person: Tensor, zones: Zones) -> Tens
     guilty[0] = False
     beyond = ~zones.face & ((skin < 0.4) | (_roughness(rgb) > _ROUGH * _roughness(rgb)[zones.sure_skin].median()))
     hidden = guilty[labels] | (person < 0.5) | beyond
-    return _grown(hidden, _EDGE_PX) & ~(zones.features & zones.face & (person > 0.5))
+    clear = _grown(~_grown(hidden, _EDGE_PX + _TONGUE_PX), _TONGUE_PX)
+    covered = zones.brows & (_share_around(hidden, ~zones.features) > 0.35)
+    return ~clear & ~(zones.features & ~covered & zones.face & (person > 0.5))
 
 
 def _thin_and_dark(luminance: Tensor) -> Tensor:
@@ -175,6 +180,12 @@ def _connected(keep: Tensor, core: Tensor) -> Tensor:
     reached[labels[core & keep].unique()] = True
     reached[0] = False
     return reached[labels]
+
+
+def _share_around(mask: Tensor, counted: Tensor) -> Tensor:
+    """[S, S]: how much of what is `counted` in a window about a pixel is in `mask`."""
+    share, total = (F.avg_pool2d(x.float()[None, None], 25, 1, 12)[0, 0] for x in (mask & counted, counted))
+    return share / total.clamp(min=1e-6)
 
 
 def _components(mask: Tensor) -> Tensor:
