@@ -19,7 +19,20 @@ from ostec.geometry.raster import rasterise
 from ostec.interfaces import Detector, Parts, Progress, Writer
 from ostec.io import write_atomically
 from ostec.settings import Settings
-from ostec.types import Atlas, Completed, Detection, Face, Photo, Reconstruction, Result, SkinMask, UVTexture
+from ostec.types import (
+    Atlas,
+    Completed,
+    Completion,
+    Detection,
+    Face,
+    Photo,
+    Reconstruction,
+    Result,
+    Shot,
+    SkinMask,
+    UVTexture,
+    View,
+)
 
 SETTINGS = Settings(texture_size=64, frontal_size=64)
 SIZE_PX = 64
@@ -45,8 +58,12 @@ def segment(photo: Photo, reconstruction: Reconstruction) -> SkinMask:
 
 
 def complete(face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
-    """Leaves unseen texels as they are."""
-    return Completed(UVTexture(atlas.textures[0].rgb, atlas.textures[0].confidence))
+    """Leaves unseen texels as they are, and brings a view along so that none is rendered."""
+    seen = atlas.textures[0]
+    camera = face.reconstruction.camera
+    view = View("front", 0.0, 0.0, 0.0, 1.0)
+    shot = Shot(view, torch.zeros(3, 8, 8), torch.zeros(8, 8), torch.zeros(68, 2), camera)
+    return Completed(UVTexture(seen.rgb, seen.confidence), (Completion(shot, shot.image),))
 
 
 def write(result: Result, save_dir: Path, name: str, formats: tuple[str, ...]) -> Mapping[str, Path]:

@@ -68,7 +68,7 @@ def convert(content: bytes) -> dict[str, np.ndarray]:
     if len(layers) != len(LAYERS):
         raise SystemExit(f"{len(layers)} layers with weights, wanted {len(LAYERS)}: this is another model.")
     tensors = {}
-    for name, op in zip(LAYERS, layers):
+    for name, op in zip(LAYERS, layers, strict=True):
         weight = arrays[op.Inputs(1)].transpose(TO_TORCH[operator_code(model, op)])
         tensors[f"{name}.weight"] = np.ascontiguousarray(weight)
         tensors[f"{name}.bias"] = arrays[op.Inputs(2)]

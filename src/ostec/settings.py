@@ -13,7 +13,7 @@ class Settings:
     """How one photo is completed."""
 
     mode: Literal["soft", "hard", "auto"] = "auto"
-    """soft keeps the photo's texels where they are trusted, hard keeps only its colours, auto: hard when |yaw| > 30°."""
+    """soft keeps the photo's texels where they are trusted, hard only its colours; auto is hard when |yaw| > 30°."""
     texture_size: int = 1024
     """Side of the square texture, px; 64..8192."""
     frontalize: bool = False

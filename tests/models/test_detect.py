@@ -39,7 +39,7 @@ def portrait() -> Tensor:
 
 
 def face(*box_px: float, score: float = 0.9) -> Detection:
-    box = torch.tensor(box_px)
+    box = torch.tensor(box_px, dtype=torch.float32)
     return Detection(box, box.view(2, 2).mean(dim=0).expand(6, 2), score)
 
 

@@ -1,4 +1,4 @@
-"""FaceMesh in torch is MediaPipe's, and its points follow the photo when that is mirrored, shifted, scaled or turned."""
+"""FaceMesh in torch is MediaPipe's; its points follow the photo when that is mirrored, shifted, scaled or turned."""
 
 from __future__ import annotations
 
@@ -125,7 +125,18 @@ def test_the_mirror_map_is_an_involution_with_a_middle_line(net: FaceMeshNet) ->
     assert torch.equal(net.mirror[net.mirror], torch.arange(468))
     middle = [10, 151, 9, 8, 168, 6, 197, 195, 5, 4, 1, 2, 164, 0, 13, 14, 17, 18, 200, 152]
     assert net.mirror[middle].tolist() == middle
+    assert (net.mirror == torch.arange(468)).sum() == 28
     assert net.mirror[[33, 133, 61, 234, 70]].tolist() == [263, 362, 291, 454, 300]
+
+
+def test_a_mirrored_crop_is_answered_by_the_mirrored_points(net: FaceMeshNet, photo: Photo) -> None:
+    affine = similarity(torch.tensor([224.0, 120.0]), 150.0, 3.0, 192)
+    crop = warp(photo.rgb, affine, (192, 192))
+    points, _ = net(torch.stack([crop, crop.flip(-1)]))
+    points[1, :, 0] = 192 - points[1, :, 0]
+    distances = torch.cdist(points[0], points[1])
+    assert distances[torch.arange(468), net.mirror].mean() < 2
+    assert (distances.argmin(dim=1) == net.mirror).float().mean() > 0.8
 
 
 def test_the_landmark_square_turns_with_the_face() -> None:

@@ -33,12 +33,14 @@ def invert_affine(affine: Tensor) -> Tensor:
     return torch.cat([linear, -(linear @ affine[:, 2:].double())], dim=1)
 
 
-def warp(picture: Tensor, crop_from_picture: Tensor, size: tuple[int, int], outside: Literal["border", "zeros"] = "border") -> Tensor:
+def warp(
+    picture: Tensor, crop_from_picture: Tensor, size: tuple[int, int], outside: Literal["border", "zeros"] = "border"
+) -> Tensor:
     """[C, H, W] -> [C, h, w], sampled where the similarity `crop_from_picture` [2, 3] (px -> px) says.
 
     Samples are bilinear; where the crop shrinks the picture, four per crop pixel of a picture reduced to block means.
-    `outside` the picture lies its "border" colour or "zeros". Mirroring picture and affine mirrors the crop. Needs little
-    memory beside the crop, however large the picture.
+    `outside` the picture lies its "border" colour or "zeros". Mirroring picture and affine mirrors the crop. However
+    large the picture, little memory is needed beside the crop.
     """
     height, width = size
     picture_from_crop = invert_affine(crop_from_picture)

@@ -19,7 +19,7 @@ from ostec.types import Detection, Photo
 
 INPUT_PX = 256
 PHOTO_SCORE, TILE_SCORE = 0.6, 0.75
-"""Least score of a face in a view of the whole photo and in a tile."""
+"""Least score of a face in a view of the whole photo, and in a tile or beside a face that reaches it."""
 SAME_FACE_IOU = 0.3
 ZOOM_OUT = 0.6
 """Share of the second view that the photo takes up, for faces that fill the frame."""
@@ -121,7 +121,8 @@ class BlazeFaceDetector:
         for turn_deg in TURNS_DEG:
             if not found:
                 found = self._look(photo.rgb, whole_photo_views(height, width, turn_deg), PHOTO_SCORE)
-        return sorted(found, key=_area, reverse=True)
+        sure = [d for d in found if d.score >= TILE_SCORE]
+        return sorted(sure or found, key=_area, reverse=True)
 
     def _look(self, rgb: Tensor, views: Sequence[Tensor], least_score: float) -> list[Detection]:
         """Faces in crops of the photo, each given by its affine [2, 3] from photo to crop px."""
@@ -130,11 +131,11 @@ class BlazeFaceDetector:
             batch = views[first : first + _BATCH]
             crops = [warp(rgb, view, (INPUT_PX, INPUT_PX), outside="zeros") for view in batch]
             points, scores = self._net.faces(torch.stack(crops))
-            for view, view_points, view_scores in zip(batch, points, scores):
+            for view, view_points, view_scores in zip(batch, points, scores, strict=True):
                 sure = view_scores >= least_score
                 found += [
                     _detection(view, corners_and_points, float(score))
-                    for corners_and_points, score in zip(view_points[sure], view_scores[sure])
+                    for corners_and_points, score in zip(view_points[sure], view_scores[sure], strict=True)
                 ]
         return merged(found)
 
@@ -161,7 +162,7 @@ def tile_views(height: int, width: int, step: int) -> list[Tensor]:
 
 
 def _tile_centres(length: int, side_px: float) -> list[float]:
-    """Centres along one axis, evenly spread and symmetric; no tile reaches outside unless one holds the whole length."""
+    """Centres along one axis, evenly spread and symmetric; no tile reaches outside unless one holds the length."""
     span = length - side_px
     if span <= 0:
         return [length / 2]

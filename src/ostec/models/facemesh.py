@@ -105,7 +105,7 @@ def similarity(source: Tensor, target: Tensor, weights: Tensor) -> tuple[float, 
     share = (weights / weights.sum())[:, None]
     source_mean, target_mean = (share * source).sum(dim=0), (share * target).sum(dim=0)
     a, b = source - source_mean, target - target_mean
-    u, s, vt = torch.linalg.svd(b.T @ (share * a))
+    u, s, vt = torch.linalg.svd((b[:, :, None] * (share * a)[:, None, :]).sum(dim=0))
     signs = torch.ones(3, dtype=source.dtype)
     signs[2] = torch.sign(torch.linalg.det(u @ vt))
     R = (u * signs) @ vt

@@ -84,11 +84,14 @@ class Zones:
         """The same with the lids and folds around them, which are dark but not as dark as frames or hair."""
         forehead = points[17:27].flip(0) + up * 55 * unit
         self.forehead = _polygon(torch.cat([points[17:27] + up * 4 * unit, forehead]))
-        self.face = _polygon(torch.cat([points[:17], forehead]))
+        self.face = _hull(torch.cat([points, forehead]))
         """Inside the jaw line and up to the middle of the forehead."""
         below_nose = _below(points[33], up)
-        self.beard = below_nose & _grown(self.face, 6 * unit)
-        cheeks = torch.cat([points[1:4], points[[48, 33, 54]], points[13:16], points[[46, 47, 42, 27, 39, 40, 41]]])
+        chin = _grown(_hull(points[[4, 5, 6, 7, 8, 9, 10, 11, 12, 48, 54]]), 3 * unit)
+        self.beard = below_nose & (chin | ~_grown(~self.face, 9 * unit))
+        """Where men may have one; not the sides of the jaw, where women's hair hangs."""
+        sides = points[30] + 0.72 * (points[[1, 2, 3, 13, 14, 15]] - points[30])
+        cheeks = torch.cat([sides[:3], points[[48, 33, 54]], sides[3:], points[[46, 47, 42, 27, 39, 40, 41]]])
         self.sure_skin = _polygon(cheeks) & ~_grown(self.shadows, 2 * unit) & ~below_nose
         """Cheeks and nose, where hair seldom is."""
         self.ring = _grown(self.face, 30 * unit) & ~_grown(self.face, 4 * unit) & ~below_nose

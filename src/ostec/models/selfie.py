@@ -1,7 +1,7 @@
 """MediaPipe's selfie segmentation in torch: how likely each pixel shows a person, hair and clothes included.
 
-Weights of `selfie_segmentation.tflite` in MediaPipe 0.10.21. The encoder is MobileNetV3's (arXiv 1905.02244, section 5),
-the decoder joins scales by attention over channels.
+Weights of `selfie_segmentation.tflite` in MediaPipe 0.10.21. The encoder is MobileNetV3's (arXiv 1905.02244,
+section 5), the decoder joins scales by attention over channels.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Gate(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """MobileNetV3's block: widen, depthwise convolution, gate where `squeezed` > 0, project; a shortcut if shapes allow."""
+    """MobileNetV3's block: widen, depthwise convolution, gate where `squeezed` > 0, project; a shortcut if it fits."""
 
     def __init__(
         self, channels: tuple[int, int, int], kernel: int, stride: int = 1, squeezed: int = 0, hard: bool = True

@@ -17,6 +17,8 @@ _SILHOUETTE_PX = 3
 _OCCLUSION_TOLERANCE_M = 0.005
 _FAR_M = 1e3
 _UNSEEN_BELOW = 0.02
+_UNSURE_BELOW = 0.5
+"""A texel that is more likely hair or background than skin gives its colour to nobody."""
 
 
 def unwrap(
@@ -42,7 +44,8 @@ def unwrap(
     confidence = cosine * visibility(points, cosine, camera, face, rasterise)
     confidence = confidence * inside_picture(points_px, camera.size)
     if skin is not None:
-        confidence = confidence * skin_at(skin, points_px)
+        alpha = skin_at(skin, points_px)
+        confidence = confidence * torch.where(alpha > _UNSURE_BELOW, alpha, 0.0)
     confidence = torch.where(confidence > _UNSEEN_BELOW, confidence, -1.0)
 
     height, width = texels.inside.shape
