@@ -7,6 +7,7 @@ import math
 import numpy as np
 import torch
 from scipy import ndimage
+from scipy.spatial import ConvexHull, QhullError
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -96,7 +97,7 @@ class Zones:
         """Cheeks and nose, where hair seldom is."""
         self.ring = _grown(self.face, 30 * unit) & ~_grown(self.face, 4 * unit) & ~below_nose
         """Around the upper face: hair, hat, hood, background."""
-        self.bridge = _grown(_hull(points[27:29]), 3 * unit)
+        self.bridge = _grown(_pixel_at((points[27] + points[28]) / 2), 5 * unit)
         """The ridge of the nose between the eyes, which only glasses cross."""
 
 
@@ -139,16 +140,18 @@ def occluders(rgb: Tensor, misfit: Tensor, person: Tensor, zones: Zones) -> Tens
     skin = likelihood(misfit)
     thin = (skin < 0.15) & _thin_and_dark(misfit[..., 0])
     unlike = (skin < 0.4) & ~zones.shadows & ~zones.beard | thin & zones.shadows & ~zones.features
-    unlike = unlike | (zones.forehead & _strands(rgb, zones.sure_skin))
+    strands = _strands(rgb, zones.sure_skin)
+    unlike = unlike | (zones.forehead & strands)
     bright = unlike & (misfit[..., 0] > 0) & zones.face
-    around = zones.ring & (person > 0.5) & ((skin < 0.4) | _strands(rgb, zones.sure_skin))
+    around = zones.ring & (person > 0.5) & ((skin < 0.4) | strands)
     unlike = unlike & ~(bright & ~_resembles(rgb, bright, around))
     labels = _components(unlike)
     guilty = torch.zeros(int(labels.max()) + 1, dtype=torch.bool)
     guilty[labels[unlike & ~zones.face].unique()] = True
     guilty[labels[thin & zones.bridge].unique()] = True
     guilty[0] = False
-    beyond = ~zones.face & ((skin < 0.4) | (_roughness(rgb) > _ROUGH * _roughness(rgb)[zones.sure_skin].median()))
+    roughness = _roughness(rgb)
+    beyond = ~zones.face & ((skin < 0.4) | (roughness > _ROUGH * roughness[zones.sure_skin].median()))
     hidden = guilty[labels] | (person < 0.5) | beyond
     clear = _grown(~_grown(hidden, _EDGE_PX + _TONGUE_PX), _TONGUE_PX)
     covered = zones.brows & (_share_around(hidden, ~zones.features) > 0.35)
@@ -251,11 +254,16 @@ def _polygon(corners: Tensor) -> Tensor:
 
 
 def _hull(points: Tensor) -> Tensor:
-    """[S, S] bool: the convex hull of points [N, 2]: no direction sees the pixel beyond all of them."""
-    angles = torch.arange(48) * (2 * math.pi / 48)
-    directions = torch.stack([angles.cos(), angles.sin()])
-    reach = (points @ directions).amax(dim=0)
-    return (_pixels() @ directions <= reach).all(dim=-1)
+    """[S, S] bool: pixel centres inside the convex hull of points [N, 2]; nothing where they lie on a line."""
+    try:
+        return _polygon(points[torch.from_numpy(ConvexHull(points.numpy()).vertices).long()])
+    except QhullError:
+        return torch.zeros(MASK_PX, MASK_PX, dtype=torch.bool)
+
+
+def _pixel_at(point: Tensor) -> Tensor:
+    """[S, S] bool: the one pixel that holds the point [2], or none."""
+    return ((_pixels() - point).abs() <= 0.5).all(dim=-1)
 
 
 def _below(point: Tensor, up: Tensor) -> Tensor:

@@ -34,19 +34,19 @@ def unwrap(
     Confidence is the cosine between normal and direction to the camera, times what is left of it after
     self-occlusion, the picture's border and, where given, the skin mask; -1 where nothing is left.
     """
-    flat = texels.inside.flatten().nonzero()[:, 0]
-    points = texels.points.reshape(-1, 3)[flat]
-    normals = texels.normals.reshape(-1, 3)[flat]
+    cosine = (texels.normals * toward_camera(texels.points, camera)).sum(-1)
+    flat = (texels.inside & (cosine > _UNSEEN_BELOW)).flatten().nonzero()[:, 0]
+    points, cosine = texels.points.reshape(-1, 3)[flat], cosine.flatten()[flat]
     clip = to_clip(points, camera)
     points_px = clip[:, :2] / clip[:, 3:]
-    colours = sample_picture(image, points_px, max(texels.inside.shape))
-    cosine = (normals * toward_camera(points, camera)).sum(-1).clamp(min=0)
     confidence = cosine * visibility(points, cosine, camera, face, rasterise)
     confidence = confidence * inside_picture(points_px, camera.size)
     if skin is not None:
         alpha = skin_at(skin, points_px)
         confidence = confidence * torch.where(alpha > _UNSURE_BELOW, alpha, 0.0)
-    confidence = torch.where(confidence > _UNSEEN_BELOW, confidence, -1.0)
+    seen = confidence > _UNSEEN_BELOW
+    flat, confidence = flat[seen], confidence[seen]
+    colours = sample_picture(image, points_px[seen], max(texels.inside.shape))
 
     height, width = texels.inside.shape
     rgb = torch.zeros(3, height * width)
@@ -58,6 +58,8 @@ def unwrap(
 
 def sample_picture(image: Tensor, points_px: Tensor, texture_px: int) -> Tensor:
     """[3, N] colours at [N, 2] px, bicubic; a picture much finer than the texture is shrunk first against aliasing."""
+    if not len(points_px):
+        return image.new_zeros(3, 0)
     height, width = image.shape[1:]
     low = (points_px.amin(dim=0) - 4).floor().clamp(min=0).int().tolist()
     high = (points_px.amax(dim=0) + 4).ceil().int().tolist()
