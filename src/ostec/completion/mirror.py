@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from ostec.geometry.shading import Shading, fit_shading, harmonics, log_colour
 from ostec.interfaces import Progress
 from ostec.settings import Settings
+from ostec.texture.grain import skin_grain
 from ostec.texture.stitch import stitch
 from ostec.texture.unwrap import TRUSTED
 from ostec.types import Atlas, Completed, Face, Texels, UVTexture
@@ -20,7 +21,8 @@ _GRID_PX = 96
 
 
 class MirrorCompleter:
-    """Fills hidden texels from the other side of the face, and with plain skin where neither side was seen.
+    """Fills hidden texels from the other side of the face, and where neither side was seen with plain skin that has
+    the grain of this person's.
 
     In soft mode the photo's trusted texels are kept bit for bit. In hard mode each texel comes from whichever side
     shows it better, under light that is equal from both sides, so that only the photo's colours remain.
@@ -31,17 +33,18 @@ class MirrorCompleter:
         inside = face.texels.inside
         photo = atlas.textures[0]
         light = plain_skin(fit_to_texture(photo, face.texels, symmetric), face.texels)
+        grain = skin_grain(photo, log_colour(photo.rgb), settings.seed)
         progress("light", 0.3)
         trusted = inside & (photo.confidence >= TRUSTED)
         if face.mode == "soft":
             atlas = atlas.add("mirror", mirrored(photo, light), 1.0) if symmetric else atlas
-            texture = stitch(atlas, inside, trusted, light.exp().clamp(0, 1))
+            texture = stitch(atlas, inside, trusted, (light + grain).exp().clamp(0, 1))
         else:
             even = (light + light.flip(2)) / 2 if symmetric else light
             evened = relit(photo, even - light)
             atlas = Atlas().add("photo", evened, 1.0)
             atlas = atlas.add("mirror", mirrored(evened, even), 1.0) if symmetric else atlas
-            texture = stitch(atlas, inside, torch.zeros_like(inside), even.exp().clamp(0, 1))
+            texture = stitch(atlas, inside, torch.zeros_like(inside), (even + grain).exp().clamp(0, 1))
             colours = photo.rgb[:, trusted].mean(dim=1) / texture.rgb[:, trusted].mean(dim=1).clamp(min=0.02)
             texture = relit(texture, colours.log()[:, None, None])
         return Completed(texture, notes={} if symmetric else {"warnings": [_NO_SYMMETRY]})

@@ -23,7 +23,7 @@ MASK_PX = 256
 _MARGIN = 1.12
 _LUMINANCE_STD, _CHROMA_STD = 0.13, 0.055
 """Least spread of skin about its shading, log units; where a face varies more its own spread counts."""
-_EDGE_PX = 4
+_EDGE_PX = 3
 _TONGUE_PX = 5
 """Half the width of tongues of skin between strands that are not worth keeping."""
 _THIN_PX = 11
@@ -214,8 +214,8 @@ def _resembles(rgb: Tensor, which: Tensor, samples: Tensor) -> Tensor:
 
 
 def _softened(keep: Tensor) -> Tensor:
-    """[S, S] in 0..1: 1 inside, falling to 0 at the border of `keep`."""
-    soft = F.avg_pool2d(keep.float()[None, None], 5, 1, 2)[0, 0]
+    """[S, S] in 0..1: 1 inside, falling to 0 at the border of `keep`: a band in which seams can hide."""
+    soft = F.avg_pool2d(keep.float()[None, None], 9, 1, 4)[0, 0]
     return ((soft - 0.5) * 2).clamp(0, 1)
 
 

@@ -17,8 +17,6 @@ _SILHOUETTE_PX = 3
 _OCCLUSION_TOLERANCE_M = 0.005
 _FAR_M = 1e3
 _UNSEEN_BELOW = 0.02
-_UNSURE_BELOW = 0.5
-"""A texel that is more likely hair or background than skin gives its colour to nobody."""
 
 
 def unwrap(
@@ -43,7 +41,7 @@ def unwrap(
     confidence = confidence * inside_picture(points_px, camera.size)
     if skin is not None:
         alpha = skin_at(skin, points_px)
-        confidence = confidence * torch.where(alpha > _UNSURE_BELOW, alpha, 0.0)
+        confidence = confidence * alpha.square()
     seen = confidence > _UNSEEN_BELOW
     flat, confidence = flat[seen], confidence[seen]
     colours = sample_picture(image, points_px[seen], max(texels.inside.shape))

@@ -1,0 +1,63 @@
+"""The grain of a person's skin, for skin that nobody saw: pores and stubble without their places.
+
+A random-phase texture (Galerne, Gousseau and Morel, "Random phase textures", 2011): noise with the spectrum of a patch
+of seen skin.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ostec.types import UVTexture
+
+_PATCH_AT_1024 = 64
+_COARSEST_AT_1024 = 17
+"""Width of the blur that takes away what is not grain."""
+_LEAST_CONFIDENCE = 0.55
+_TILE_AT_1024 = 512
+
+
+def skin_grain(seen: UVTexture, log_rgb: Tensor, seed: int) -> Tensor:
+    """[3, Hu, Wu]: log-colour detail to add to plain skin; mirror-symmetric, and zero where too little skin is seen.
+
+    `log_rgb` [3, Hu, Wu] is the log colour of `seen`.
+    """
+    scale = min(log_rgb.shape[1:]) / 1024
+    size = max(16, round(_PATCH_AT_1024 * scale / 8) * 8)
+    reach = max(3, round(_COARSEST_AT_1024 * scale) | 1)
+    detail = log_rgb - F.avg_pool2d(log_rgb[None], reach, 1, reach // 2, count_include_pad=False)[0]
+    corner = _calm_patch(detail, seen.confidence > _LEAST_CONFIDENCE, size)
+    if corner is None:
+        return torch.zeros_like(log_rgb)
+    row, column = corner
+    window = torch.hann_window(size, periodic=False)
+    patch = detail[:, row : row + size, column : column + size] * window[:, None] * window
+    height, width = log_rgb.shape[1:]
+    return _random_phase(patch, (height, width), max(size, round(_TILE_AT_1024 * scale)), seed)
+
+
+def _calm_patch(detail: Tensor, known: Tensor, size: int) -> tuple[int, int] | None:
+    """Upper left corner of a wholly known patch that is calmer than three quarters of them: skin without features."""
+    margin, step = size // 4, size // 4
+    share = F.avg_pool2d(known.float()[None, None], size + 2 * margin, step)[0, 0]
+    energy = F.avg_pool2d(detail.square().mean(dim=0)[None, None], size + 2 * margin, step)[0, 0]
+    candidates = (share > 0.999).nonzero()
+    if not len(candidates):
+        return None
+    order = energy[candidates[:, 0], candidates[:, 1]].argsort()
+    row, column = candidates[order[len(order) // 4]].tolist()
+    return row * step + margin, column * step + margin
+
+
+def _random_phase(patch: Tensor, size: tuple[int, int], tile: int, seed: int) -> Tensor:
+    """[3, H, W] periodic noise with the spectrum of `patch` [3, P, P], the same phases in every channel."""
+    noise = torch.randn(tile, tile, generator=torch.Generator().manual_seed(seed))
+    spread = patch.square().mean(dim=(1, 2), keepdim=True).sqrt() / 0.375  # what the window took of the variance
+    patch = patch - patch.mean(dim=(1, 2), keepdim=True)
+    texture = torch.fft.irfft2(torch.fft.rfft2(patch, s=(tile, tile)).abs() * torch.fft.rfft2(noise), s=(tile, tile))
+    texture = texture / texture.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp(min=1e-9) * spread
+    height, width = size
+    half = texture.repeat(1, height // tile + 1, width // tile + 1)[:, :height, : (width + 1) // 2]
+    return torch.cat([half, half[:, :, : width // 2].flip(2)], dim=2)
