@@ -20,7 +20,7 @@ from ostec.interfaces import Parts, Progress
 from ostec.settings import Settings
 from ostec.texture.fill import bleed
 from ostec.texture.shoot import shoot
-from ostec.texture.unwrap import TRUSTED, unwrap
+from ostec.texture.unwrap import TRUSTED, unwrap, without_islands
 from ostec.texture.views import PHOTO_PRIORITY, choose_mode, plan_views
 from ostec.types import Atlas, Completion, Detection, Face, Photo, Reconstruction, Result, UVTexture
 
@@ -55,6 +55,7 @@ def complete_face(
         texels = bake_texels(reconstruction, size, parts.rasterise)
     with watch("unwrap", 0.3):  # what the photo shows, and how well
         seen = unwrap(photo.rgb, reconstruction.camera, reconstruction, texels, parts.rasterise, skin)
+        seen = without_islands(seen)
         _check_visible(seen, photo)
     with watch("complete", 0.4):  # what it does not show
         mode = choose_mode(settings.mode, reconstruction.yaw_deg)

@@ -11,7 +11,7 @@ from synthetic import SHAPE, all_skin, head, mirrored_head, paint, photograph
 from ostec.geometry.camera import to_pixels, toward_camera
 from ostec.geometry.raster import rasterise
 from ostec.geometry.texels import bake_texels
-from ostec.texture.unwrap import TRUSTED, sample_picture, unwrap
+from ostec.texture.unwrap import TRUSTED, sample_picture, unwrap, without_islands
 from ostec.types import Photo, SkinMask, UVTexture
 
 SIZE = (192, 192)
@@ -121,3 +121,12 @@ def test_a_picture_finer_than_the_texture_does_not_alias() -> None:
     stripes = (torch.arange(2048) % 2).float().expand(3, 64, -1)
     points_px = torch.stack([torch.linspace(100, 1900, 64), torch.full((64,), 32.0)], dim=1)
     assert (sample_picture(stripes, points_px, 64) - 0.5).abs().max() < 0.1
+
+
+def test_islands_are_dropped_and_the_face_is_not() -> None:
+    confidence = torch.full((100, 100), -1.0)
+    confidence[20:80, 20:80] = 0.7
+    confidence[40:50, 40:50] = -1.0
+    face = confidence.clone()
+    confidence[3:9, 3:9] = 0.9
+    assert torch.equal(without_islands(UVTexture(torch.rand(3, 100, 100), confidence)).confidence, face)

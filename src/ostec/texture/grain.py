@@ -17,6 +17,8 @@ _COARSEST_AT_1024 = 17
 """Width of the blur that takes away what is not grain."""
 _LEAST_CONFIDENCE = 0.55
 _TILE_AT_1024 = 512
+_STRONGEST = 0.035
+"""Standard deviation, log units: deep wrinkles are no grain."""
 
 
 def skin_grain(seen: UVTexture, log_rgb: Tensor, seed: int) -> Tensor:
@@ -55,6 +57,7 @@ def _random_phase(patch: Tensor, size: tuple[int, int], tile: int, seed: int) ->
     """[3, H, W] periodic noise with the spectrum of `patch` [3, P, P], the same phases in every channel."""
     noise = torch.randn(tile, tile, generator=torch.Generator().manual_seed(seed))
     spread = patch.square().mean(dim=(1, 2), keepdim=True).sqrt() / 0.375  # what the window took of the variance
+    spread = spread * (_STRONGEST / spread.max().clamp(min=_STRONGEST))
     patch = patch - patch.mean(dim=(1, 2), keepdim=True)
     texture = torch.fft.irfft2(torch.fft.rfft2(patch, s=(tile, tile)).abs() * torch.fft.rfft2(noise), s=(tile, tile))
     texture = texture / texture.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp(min=1e-9) * spread

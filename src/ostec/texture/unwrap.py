@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -13,6 +17,7 @@ from ostec.types import Camera, Reconstruction, SkinMask, Texels, UVTexture
 TRUSTED = 0.4
 """Confidence from which a texel counts as seen (the original's threshold)."""
 _ZBUFFER_PX = 640
+_COARSER = 4
 _SILHOUETTE_PX = 3
 _OCCLUSION_TOLERANCE_M = 0.005
 _FAR_M = 1e3
@@ -52,6 +57,21 @@ def unwrap(
     full = torch.full((height * width,), -1.0)
     full[flat] = confidence
     return UVTexture(rgb.view(3, height, width), full.view(height, width))
+
+
+def without_islands(seen: UVTexture) -> UVTexture:
+    """The texture without small patches that touch nothing else seen: a collar's edge, a strand beside the face.
+
+    The original drops patches under 100,000 of its 1.5 million texels; here it is a fiftieth of the texture.
+    """
+    coarse = F.max_pool2d((seen.confidence > -1).float()[None, None], _COARSER, _COARSER, ceil_mode=True)[0, 0]
+    labels = np.empty(coarse.shape, dtype=np.int32)
+    ndimage.label(coarse.numpy() > 0, output=labels)
+    size = np.bincount(labels.ravel())
+    large = torch.from_numpy((size >= labels.size / 50)[labels] & (labels > 0))
+    height, width = seen.confidence.shape
+    keep = large.repeat_interleave(_COARSER, 0).repeat_interleave(_COARSER, 1)[:height, :width]
+    return replace(seen, confidence=torch.where(keep, seen.confidence, -1.0))
 
 
 def sample_picture(image: Tensor, points_px: Tensor, texture_px: int) -> Tensor:
