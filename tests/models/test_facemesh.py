@@ -18,6 +18,7 @@ import ostec.io
 from ostec.errors import BadWeights, MissingWeights, NoFace
 from ostec.geometry.camera import FACING, rotation, to_camera, to_pixels
 from ostec.models import facemesh
+from ostec.models.detect import load_detector
 from ostec.models.facemesh import fit_head, load_facemesh_model, read_facemesh_model, similarity
 from ostec.types import Detection, Photo, Reconstruction
 
@@ -165,3 +166,15 @@ def test_the_mirrored_photo_gives_the_mirrored_head(reconstruct_file: Callable[.
     mirrored = other.vertices[fit.topology.mirror] * FLIP.float()
     assert (mirrored - fit.vertices).abs().max() < 1e-5
     assert other.yaw_deg == pytest.approx(-fit.yaw_deg, abs=1e-2)
+
+
+def test_a_photo_upside_down_gives_the_same_head_turned() -> None:
+    photo = ostec.io.load_photo(ostec.demo_photo())
+    turned = Photo(photo.rgb.flip(1).flip(2), "upside down")
+    detect, reconstruct = load_detector(), facemesh.load_facemesh_reconstructor()
+    upright, upended = (reconstruct(p, detect(p)[0]) for p in (photo, turned))
+    assert abs(abs(upended.roll_deg - upright.roll_deg) - 180) < 3
+    height, width = photo.size
+    back_px = torch.tensor([width, height]) - upended.landmarks.points_px
+    eyes_apart_px = (upright.landmarks.points_px[36] - upright.landmarks.points_px[45]).norm()
+    assert (back_px - upright.landmarks.points_px).norm(dim=1).max() < 0.06 * eyes_apart_px

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,8 @@ from ostec.models.facemesh_net import FaceMeshNet, load_facemesh_net, mesh_point
 from ostec.types import Camera, Detection, Landmarks, Photo, Reconstruction, Topology
 
 LEAST_PRESENCE = 0.5
+SURELY_UPRIGHT = 0.995
+"""Faces fitted the right way up reach more, faces fitted upside down less."""
 DEPTH_M = 1.0
 """Camera z of the head frame's origin; a scaled-orthographic picture does not depend on it."""
 
@@ -66,6 +68,9 @@ class FaceMeshReconstructor:
     def __call__(self, photo: Photo, detection: Detection) -> Reconstruction:
         """Raises `NoFace` where the network sees none at the detection."""
         points, presence = mesh_points(self._net, photo, detection)
+        if presence < SURELY_UPRIGHT:  # the detector takes foreheads of heads upside down for chins
+            turned = replace(detection, points_px=detection.points_px[[1, 0, *range(2, 6)]])
+            points, presence = max((points, presence), mesh_points(self._net, photo, turned), key=lambda fit: fit[1])
         if presence < LEAST_PRESENCE:
             raise NoFace(
                 f"{photo.name}: no face can be fitted where one was detected (presence {presence:.2f}, at least "
