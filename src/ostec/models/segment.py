@@ -51,7 +51,9 @@ class SkinSegmenter:
         zones = Zones(apply_affine(mask_from_photo, reconstruction.landmarks.points_px))
         misfit = skin_misfit(rgb, normals, zones.sure_skin & (facing > 0.3) & (person > 0.5))
         hidden = occluders(rgb, misfit, person, zones) | ~valid | (~zones.face & (facing < _LEAST_FACING))
-        alpha = _softened(_connected(~hidden & (facing > 0), zones.sure_skin))
+        shown = ~hidden & (facing > 0)
+        core = zones.sure_skin if bool((zones.sure_skin & shown).any()) else zones.face
+        alpha = _softened(_connected(shown, core))
         return SkinMask(alpha, mask_from_photo, person)
 
 
