@@ -59,14 +59,14 @@ def measure(path: Path, parts: ostec.Parts, mode: Literal["soft", "hard", "auto"
     result = ostec.complete(path, parts=parts, settings=ostec.Settings(mode=mode))
     height, width = result.seen.confidence.shape
     inside = bake_texels(result.reconstruction, (height, width), rasterise).inside
-    rgb = result.texture.rgb[:, inside]
+    rgb = result.texture.rgb[:, inside & (result.seen.confidence == -1)]
     return {
         "photo": path.name,
         "mode": result.report["mode"],
         "yaw_deg": result.reconstruction.yaw_deg,
         "consistency_db": consistency_db(result),
         "seam": seam_ratio(result, inside),
-        "unfilled": int((~torch.isfinite(rgb) | (rgb < 0)).any(dim=0).sum() + (rgb.sum(dim=0) == 0).sum()),
+        "unfilled": int((~torch.isfinite(rgb).all(dim=0) | (rgb.sum(dim=0) == 0)).sum()),
         "seconds": sum(result.report["seconds"].values()),
     }
 

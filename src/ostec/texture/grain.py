@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from ostec.types import UVTexture
 
 _PATCH_AT_1024 = 64
-_COARSEST_AT_1024 = 17
-"""Width of the blur that takes away what is not grain."""
+_COARSEST_AT_1024 = 12
+"""Texels to a cell of the coarse picture that is taken away: what it holds is no grain."""
 _LEAST_CONFIDENCE = 0.55
 _TILE_AT_1024 = 512
 _STRONGEST = 0.035
@@ -28,29 +28,32 @@ def skin_grain(seen: UVTexture, log_rgb: Tensor, seed: int) -> Tensor:
     """
     scale = min(log_rgb.shape[1:]) / 1024
     size = max(16, round(_PATCH_AT_1024 * scale / 8) * 8)
-    reach = max(3, round(_COARSEST_AT_1024 * scale) | 1)
-    detail = log_rgb - F.avg_pool2d(log_rgb[None], reach, 1, reach // 2, count_include_pad=False)[0]
+    height, width = log_rgb.shape[1:]
+    shrink = max(2, round(_COARSEST_AT_1024 * scale))
+    coarse = F.interpolate(log_rgb[None], (height // shrink, width // shrink), mode="area")
+    detail = log_rgb - F.interpolate(coarse, (height, width), mode="bilinear", align_corners=False)[0]
     corner = _calm_patch(detail, seen.confidence > _LEAST_CONFIDENCE, size)
     if corner is None:
         return torch.zeros_like(log_rgb)
     row, column = corner
     window = torch.hann_window(size, periodic=False)
     patch = detail[:, row : row + size, column : column + size] * window[:, None] * window
-    height, width = log_rgb.shape[1:]
     return _random_phase(patch, (height, width), max(size, round(_TILE_AT_1024 * scale)), seed)
 
 
 def _calm_patch(detail: Tensor, known: Tensor, size: int) -> tuple[int, int] | None:
     """Upper left corner of a wholly known patch that is calmer than three quarters of them: skin without features."""
-    margin, step = size // 4, size // 4
-    share = F.avg_pool2d(known.float()[None, None], size + 2 * margin, step)[0, 0]
-    energy = F.avg_pool2d(detail.square().mean(dim=0)[None, None], size + 2 * margin, step)[0, 0]
+    step = size // 4
+    share, energy = (
+        F.avg_pool2d(F.avg_pool2d(x[None, None], step), 6, 1)[0, 0]  # the patch and a quarter of its size around it
+        for x in (known.float(), detail.square().mean(dim=0))
+    )
     candidates = (share > 0.999).nonzero()
     if not len(candidates):
         return None
     order = energy[candidates[:, 0], candidates[:, 1]].argsort()
     row, column = candidates[order[len(order) // 4]].tolist()
-    return row * step + margin, column * step + margin
+    return (row + 1) * step, (column + 1) * step
 
 
 def _random_phase(patch: Tensor, size: tuple[int, int], tile: int, seed: int) -> Tensor:
