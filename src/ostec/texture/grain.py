@@ -17,7 +17,7 @@ _COARSEST_AT_1024 = 12
 """Texels to a cell of the coarse picture that is taken away: what it holds is no grain."""
 _LEAST_CONFIDENCE = 0.55
 _TILE_AT_1024 = 512
-_STRONGEST = 0.035
+_STRONGEST = 0.02
 """Standard deviation, log units: deep wrinkles are no grain."""
 
 
