@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,6 +19,7 @@ from ostec.settings import Settings
 
 if TYPE_CHECKING:
     from ostec.batch import Event, Options
+    from ostec.bench.run import Outcome
 
 _DONE, _SOME_FAILED, _SET_UP, _INTERRUPTED = 0, 1, 2, 130
 _FORMATS = ("png", "obj", "glb")
@@ -94,8 +96,48 @@ class Models:
         return _list_models() if self.action == "list" else _check_models()
 
 
+@dataclass(frozen=True)
+class Bench:
+    """Measure how well completers invent what is hidden: prints a table, writes JSON and a sheet of pictures."""
+
+    what: Positional[Literal["completion"]]
+    protocol: Literal["hold-out", "re-photo", "scan"]
+    """Hide texels of frontal photos; photograph completed heads anew; or photograph a scanned head."""
+    source_dir: Path
+    """Folder of photos, or one photo; for scan a folder with a .glb file, or the file."""
+    json: Path
+    """File for the scores."""
+    sheet: Path | None = None
+    """JPEG file for the pictures."""
+    methods: str = "mirror,prior"
+    """Completers and baselines, separated by commas; a wrong name lists them."""
+    limit: int | None = None
+    """Take only so many photos, evenly over the folder."""
+    texture_size: int = 256
+    """Side of the textures that are compared, px."""
+    seed: int = 0
+    """Of everything random."""
+    weights_dir: Path | None = None
+    """Folder with the networks that compare faces, or one above it; by default what OSTEC_WEIGHTS names."""
+
+    def __call__(self) -> int:
+        from ostec.bench.run import Options, run_completion
+
+        methods = tuple(name.strip() for name in self.methods.split(",") if name.strip())
+        named = os.environ.get("OSTEC_WEIGHTS")
+        weights_dir = self.weights_dir or (Path(named) if named else None)
+        places = self.source_dir, methods, self.json, self.sheet
+        options = Options(self.protocol, *places, self.limit, self.texture_size, self.seed, weights_dir)
+        outcome = run_completion(options, _say, lambda reason: _complain(reason, _SOME_FAILED))
+        _print_scores(outcome)
+        return _SOME_FAILED if outcome.failed or not outcome.scores else _DONE
+
+
 _Command = (
-    Annotated[Run, subcommand("run")] | Annotated[Demo, subcommand("demo")] | Annotated[Models, subcommand("models")]
+    Annotated[Run, subcommand("run")]
+    | Annotated[Demo, subcommand("demo")]
+    | Annotated[Models, subcommand("models")]
+    | Annotated[Bench, subcommand("bench")]
 )
 
 
@@ -214,6 +256,23 @@ def _check_models() -> int:
     if not wrong:
         print("Every shipped file is what its checksum promises.")
     return _SET_UP if wrong else _DONE
+
+
+def _print_scores(outcome: Outcome) -> None:
+    from rich.console import Console
+
+    from ostec.bench.run import result_table
+
+    options, failed = outcome.options, len(outcome.failed)
+    if outcome.scores:
+        Console(width=None if sys.stdout.isatty() else 160).print(result_table(outcome.rows))
+    scored = len({score.photo for score in outcome.scores})
+    passed = len(outcome.skipped) - failed
+    print(f"{scored} scored, {passed} passed over, {failed} failed; see {options.json}")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def _complain(what: object, code: int) -> int:

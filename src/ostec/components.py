@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 DETECTORS = {"mediapipe": "ostec.models.detect:load_detector"}
 RECONSTRUCTORS = {"mediapipe": "ostec.models.facemesh:load_facemesh_reconstructor"}
 SEGMENTERS = {"built-in": "ostec.models.segment:load_segmenter"}
-COMPLETERS = {"mirror": "ostec.completion.mirror:MirrorCompleter"}
+COMPLETERS = {
+    "mirror": "ostec.completion.mirror:MirrorCompleter",
+    "prior": "ostec.completion.prior:load_prior_completer",
+}
 RASTERISERS = {"cpu": "ostec.geometry.raster:rasterise"}
 """Name -> "module:factory"; a rasteriser is a plain function, so there the factory is the part itself."""
 
@@ -46,6 +49,7 @@ SHIPPED = (
     Shipped("blazeface_back_256.safetensors", "face detector BlazeFace, 256 px", "Apache-2.0", _MEDIAPIPE),
     Shipped("facemesh.safetensors", "face mesh, 468 points", "Apache-2.0", _MEDIAPIPE),
     Shipped("selfie_segmentation.safetensors", "person mask", "Apache-2.0", _MEDIAPIPE),
+    Shipped("face_prior.safetensors", "prior of facial texture", "Apache-2.0", "tools/train_prior.py"),
     Shipped("facemesh_topology.npz", "head mesh", "MIT", "ICT-FaceKit's neutral head, bent"),
 )
 
@@ -87,7 +91,7 @@ def choose(completer: str = "auto", reconstructor: str = "auto", device: str = "
         "detector": "mediapipe",
         "reconstructor": "mediapipe" if reconstructor == "auto" else reconstructor,
         "segmenter": "built-in",
-        "completer": "mirror" if completer == "auto" else completer,
+        "completer": "prior" if completer == "auto" else completer,
         "rasteriser": "cpu",
     }
     for kind, name in names.items():

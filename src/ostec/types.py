@@ -193,6 +193,9 @@ class UVTexture:
     """[3, Hu, Wu], sRGB 0..1."""
     confidence: Tensor
     """[Hu, Wu]: cosine of the best view, -1 where no view saw the texel."""
+    std: Tensor | None = None
+    """[Hu, Wu], sRGB 0..1: standard deviation of the colour that is to be expected, 0 where it was seen; None where
+    whoever completed the texture cannot tell."""
 
 
 @dataclass(frozen=True)

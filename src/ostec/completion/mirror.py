@@ -40,13 +40,11 @@ class MirrorCompleter:
             atlas = atlas.add("mirror", mirrored(photo, light), 1.0) if symmetric else atlas
             texture = stitch(atlas, inside, trusted, (light + grain).exp().clamp(0, 1))
         else:
-            even = (light + light.flip(2)) / 2 if symmetric else light
-            evened = relit(photo, even - light)
-            atlas = Atlas().add("photo", evened, 1.0)
-            atlas = atlas.add("mirror", mirrored(evened, even), 1.0) if symmetric else atlas
+            relit_photo, even = evened(photo, light, symmetric)
+            atlas = Atlas().add("photo", relit_photo, 1.0)
+            atlas = atlas.add("mirror", mirrored(relit_photo, even), 1.0) if symmetric else atlas
             texture = stitch(atlas, inside, torch.zeros_like(inside), (even + grain).exp().clamp(0, 1))
-            colours = photo.rgb[:, trusted].mean(dim=1) / texture.rgb[:, trusted].mean(dim=1).clamp(min=0.02)
-            texture = relit(texture, colours.log()[:, None, None])
+            texture = with_colours_of(texture, photo, trusted)
         return Completed(texture, notes={} if symmetric else {"warnings": [_NO_SYMMETRY]})
 
 
@@ -70,6 +68,18 @@ def fit_to_texture(seen: UVTexture, texels: Texels, symmetric: bool) -> Shading:
 def plain_skin(shading: Shading, texels: Texels) -> Tensor:
     """[3, Hu, Wu]: log colour of skin without features under this light."""
     return shading.log_skin(texels.normals).movedim(-1, 0)
+
+
+def evened(photo: UVTexture, light: Tensor, symmetric: bool) -> tuple[UVTexture, Tensor]:
+    """The photo under light [3, Hu, Wu] (log) that is equal from both sides, and that light."""
+    even = (light + light.flip(2)) / 2 if symmetric else light
+    return relit(photo, even - light), even
+
+
+def with_colours_of(texture: UVTexture, photo: UVTexture, trusted: Tensor) -> UVTexture:
+    """The texture with the photo's mean colour over `trusted` [Hu, Wu] bool."""
+    gain = photo.rgb[:, trusted].mean(dim=1) / texture.rgb[:, trusted].mean(dim=1).clamp(min=0.02)
+    return relit(texture, gain.log()[:, None, None])
 
 
 def mirrored(photo: UVTexture, log_light: Tensor) -> UVTexture:

@@ -32,12 +32,15 @@ def match_colour(view: UVTexture, photo: UVTexture) -> UVTexture:
     return replace(view, rgb=torch.where(view.confidence > -1, moved.clamp(0, 1), view.rgb))
 
 
-def stitch(atlas: Atlas, inside: Tensor, keep: Tensor, base: Tensor) -> UVTexture:
+def stitch(
+    atlas: Atlas, inside: Tensor, keep: Tensor, base: Tensor, reach_px_at_1024: float = _PULL_PX_AT_1024
+) -> UVTexture:
     """One texture: each texel follows the gradients of the view that owns it, and `base` where none does.
 
     `inside` [Hu, Wu] bool is the chart; texels in `keep` [Hu, Wu] bool come out as the first view has them, bit for
     bit; `base` [3, Hu, Wu] is a plain guess for texels nobody saw. Where two owners meet, the step between them is the
-    one either of them shows in its own picture, so a difference in colour turns into a slow fade.
+    one either of them shows in its own picture, so a difference in colour turns into a slow fade: after
+    `reach_px_at_1024` texels, on a texture of that size, little of it is left.
     """
     owner = torch.where(inside, torch.where(keep, 0, atlas.owner()), -1)
     pictures = [*(t.rgb for t in atlas.textures), base]
@@ -47,7 +50,7 @@ def stitch(atlas: Atlas, inside: Tensor, keep: Tensor, base: Tensor) -> UVTextur
     step_x, step_y = (_steps(pictures, seen, owner, dim) for dim in (2, 1))
     edge_x, edge_y = ((_first(inside, d) & _second(inside, d)).float() for d in (1, 0))
     scale = max(inside.shape) / 1024
-    pull = torch.where(owner == len(atlas.textures), _PULL_BASE_PX_AT_1024, _PULL_PX_AT_1024)
+    pull = torch.where(owner == len(atlas.textures), _PULL_BASE_PX_AT_1024, reach_px_at_1024)
     rgb = solve(target, inside & ~keep, step_x, step_y, edge_x, edge_y, (pull * scale) ** -2)
     rgb = torch.where(inside & ~keep, rgb.clamp(0, 1), target)
     confidence = _owned([t.confidence[None] for t in atlas.textures] + [-torch.ones_like(base[:1])], owner)[0]

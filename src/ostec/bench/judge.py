@@ -1,0 +1,68 @@
+"""Networks that compare faces as people do, where their weights are at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ostec.geometry.camera import to_pixels
+from ostec.geometry.render import portrait_camera, render
+from ostec.interfaces import Parts
+from ostec.types import Reconstruction
+
+_PORTRAIT_PX = 192
+_IDENTITY = "mobilefacenet_arcface.safetensors"
+_TRUNKS = {"vgg": "vgg16-397923af.pth", "alex": "alexnet-owt-7be5be79.pth", "squeeze": "squeezenet1_1-b8a52dc0.pth"}
+"""torchvision's file names; the first of them that is there is used."""
+
+
+@dataclass(frozen=True)
+class Judges:
+    """`identity` compares two pictures by their landmarks [68, 2]; `lpips` takes two batches. None where missing."""
+
+    identity: Callable[[Tensor, Tensor, Tensor, Tensor], float] | None = None
+    lpips: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    def lpips_between(self, picture: Tensor, truth: Tensor) -> float | None:
+        """LPIPS distance of two pictures [3, H, W]."""
+        return None if self.lpips is None else float(self.lpips(picture[None], truth[None]))
+
+    def identity_between(self, face: Reconstruction, texture: Tensor, truth: Tensor, parts: Parts) -> float | None:
+        """Cosine between frontal renders of two textures on one head."""
+        if self.identity is None:
+            return None
+        camera = portrait_camera(face, 0.0, 0.0, 0.0, _PORTRAIT_PX)
+        landmarks_px = to_pixels(face.vertices[face.topology.landmark_vertices], camera)
+        pictures = render(face, torch.cat([texture, truth]), camera, parts.rasterise)[0]
+        return self.identity(pictures[:3], pictures[3:], landmarks_px, landmarks_px)
+
+
+def load_judges(weights_dir: Path | None) -> Judges:
+    """The judges whose files lie in the folder or in one below it. Raises `BadWeights`."""
+    if weights_dir is None:
+        return Judges()
+    from ostec.models.identity import identity_similarity, load_mobilefacenet
+    from ostec.models.perceptual import load_lpips
+
+    identity = lpips = None
+    if found := _find(weights_dir, _IDENTITY):
+        net = load_mobilefacenet(found)
+
+        def compare(first: Tensor, second: Tensor, points: Tensor, points_second: Tensor) -> float:
+            return identity_similarity(net, first, second, points, points_second)
+
+        identity = compare
+    for kind, file in _TRUNKS.items():
+        trunk, heads = _find(weights_dir, file), _find(weights_dir, f"lpips_v0.1_{kind}.safetensors")
+        if trunk and heads:
+            lpips = load_lpips(trunk, heads)
+            break
+    return Judges(identity, lpips)
+
+
+def _find(folder: Path, file: str) -> Path | None:
+    return next((path for path in sorted([*folder.glob(file), *folder.glob(f"*/{file}")])), None)

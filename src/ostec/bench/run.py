@@ -1,0 +1,249 @@
+"""One run of a benchmark: every photo through a protocol, into a table, a JSON file and a sheet of pictures."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich.table import Table
+
+from ostec import __version__, components
+from ostec.bench.gallery import Gallery
+from ostec.bench.holdout import known_texture, score_hold_out
+from ostec.bench.judge import Judges, load_judges
+from ostec.bench.methods import load_methods
+from ostec.bench.record import FIGURES, Score, per_face, table_rows
+from ostec.errors import BadPhoto, BadSettings, OstecError
+from ostec.interfaces import Completer, Parts
+from ostec.io import cannot_write, encode_sheet, find_photos, load_photo, write_atomically
+from ostec.pipeline import find_faces
+from ostec.settings import Settings
+from ostec.types import Photo
+
+PROTOCOLS = ("hold-out", "re-photo", "scan")
+_NOT_KNOWN = "passed over: the face is not frontal, or too little of it is seen"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure, on what, and where to write it."""
+
+    protocol: Literal["hold-out", "re-photo", "scan"]
+    source_dir: Path
+    """Folder of photos, or one photo; for `scan` a folder with a .glb file, or the file."""
+    methods: tuple[str, ...]
+    """Names that `load_methods` takes."""
+    json: Path
+    sheet: Path | None = None
+    limit: int | None = None
+    """Take only so many photos, evenly over the folder."""
+    texture_size: int = 256
+    seed: int = 0
+    weights_dir: Path | None = None
+    """Folder with the judges' networks."""
+
+    def __post_init__(self) -> None:
+        if self.protocol not in PROTOCOLS:
+            raise BadSettings(f"protocol is {self.protocol!r}; choose {', '.join(PROTOCOLS)}.")
+        if self.limit is not None and self.limit < 1:
+            raise BadSettings(f"limit is {self.limit}; choose 1 or more.")
+        if self.sheet is not None and self.sheet.resolve().parent == self.source_dir.resolve():
+            raise BadSettings(f"{self.sheet}: among the photos it would be taken for one next time; choose another.")
+
+
+@dataclass
+class Outcome:
+    """What a run has found."""
+
+    options: Options
+    scores: list[Score] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Photo -> why the protocol does not take it, or how it failed."""
+    failed: list[str] = field(default_factory=list)
+    """Those of the skipped photos that failed."""
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The table, in the order of variants as they came, poses, and methods as asked for."""
+        variants = list(dict.fromkeys(score.variant for score in self.scores))
+
+        def place(row: dict[str, Any]) -> tuple[int, float, float, int]:
+            where = variants.index(row["variant"]), row["pitch_deg"], row["yaw_deg"]
+            return (*where, self.options.methods.index(row["method"]))
+
+        return sorted(table_rows(self.scores), key=place)
+
+    def save(self, gallery: Gallery) -> list[dict[str, Any]]:
+        """Write JSON and sheet; gives the rows. Raises `CannotWrite`."""
+        options, rows = self.options, self.rows
+        content = {
+            "protocol": options.protocol,
+            "version": __version__,
+            "seed": options.seed,
+            "texture_size": options.texture_size,
+            "methods": list(options.methods),
+            "skipped": self.skipped,
+            "failed": self.failed,
+            "rows": rows,
+            "per_face": per_face(self.scores),
+        }
+        write_atomically(options.json, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+        if options.sheet is not None and gallery.rows:
+            write_atomically(options.sheet, encode_sheet(list(gallery.rows.values())))
+        return rows
+
+
+def run_completion(
+    options: Options, say: Callable[[str], Any] = lambda line: None, complain: Callable[[str], Any] = lambda line: None
+) -> Outcome:
+    """Measure the methods on every photo, and write what came of it; an interrupted run writes what it has.
+
+    `say` gets a line per photo, `complain` one per photo that failed: it costs only itself. Raises `BadPhoto` where
+    there is no photo, `CannotWrite` (before the work where that can be known), `UnknownComponent`, `BadSettings`,
+    `MissingWeights`, `BadWeights`.
+    """
+    for path in filter(None, (options.json, options.sheet)):
+        check_writable(path)
+    settings = Settings(mode="soft", texture_size=options.texture_size, seed=options.seed)
+    sources = _evenly(_sources(options), options.limit)
+    parts = components.load_parts(weights_dir=options.weights_dir)
+    bench = _Bench(load_methods(options.methods), parts, load_judges(options.weights_dir), settings, Gallery())
+    outcome = Outcome(options)
+    try:
+        for index in range(len(sources)):
+            _measure(outcome, bench, sources, index, say, complain)
+    except KeyboardInterrupt:
+        outcome.save(bench.gallery)
+        raise
+    outcome.save(bench.gallery)
+    return outcome
+
+
+def check_writable(path: Path) -> None:
+    """Raise `CannotWrite` if a file of this name could not be written; makes its folder."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def result_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The rows for people: means, with half the 95 % interval of the PSNR."""
+    table = Table("case", "yaw", "pitch", "method", "n", "PSNR dB", "SSIM", "LPIPS", "ΔE", "identity", "seam", "detail")
+    for title in ("in 2 std", "wins", "s"):
+        table.add_column(title)
+    for row in rows:
+        low, high = row["psnr_db_95"] or (math.nan, math.nan)
+        spread = f" ±{(high - low) / 2:.1f}" if high >= low else ""
+        decimals = {"ssim": 3, "lpips": 3, "delta_e": 1, "identity": 3, "seam": 2, "detail": 2, "within_2_std": 2}
+        decimals |= {"win_rate_vs_mirror": 2, "seconds": 2}
+        table.add_row(
+            row["variant"],
+            f"{row['yaw_deg']:.0f}",
+            f"{row['pitch_deg']:.0f}",
+            row["method"],
+            str(row["n"]),
+            _shown(row["psnr_db"], 1) + spread,
+            *(_shown(row[figure], places) for figure, places in decimals.items()),
+        )
+    return table
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What serves every photo."""
+
+    methods: Mapping[str, Completer]
+    parts: Parts
+    judges: Judges
+    settings: Settings
+    gallery: Gallery
+
+    def score(self, protocol: str, source: Path, background: Path) -> Iterable[Score]:
+        common = self.methods, self.parts, self.judges, self.settings, self.gallery
+        if protocol == "scan":
+            from ostec.bench.scan import load_scan, score_scan
+
+            return score_scan(load_scan(source), *common)
+        if protocol == "re-photo":
+            from ostec.bench.rephoto import score_re_photo
+
+            return score_re_photo(_photo(source), _photo(background), *common)
+        photo = _photo(source)
+        known = known_texture(photo, find_faces(photo, self.parts)[0], self.parts, self.settings.texture_size)
+        if known is None:
+            raise _NotSuited(_NOT_KNOWN)
+        return score_hold_out(known, *common[:3], self.settings.seed, self.gallery)
+
+
+class _NotSuited(Exception):
+    """The protocol does not take this photo, for the reason given."""
+
+
+@torch.no_grad()
+def _measure(
+    outcome: Outcome,
+    bench: _Bench,
+    sources: Sequence[Path],
+    index: int,
+    say: Callable[[str], Any],
+    complain: Callable[[str], Any],
+) -> None:
+    """Score one photo: with all methods at all poses, or not at all."""
+    source, start = sources[index], time.perf_counter()
+    count = f"[{index + 1}/{len(sources)}] {source.name}"
+    try:
+        scores = bench.score(outcome.options.protocol, source, sources[(index + 1) % len(sources)])
+        outcome.scores += [_finite(score) for score in scores]
+        say(f"{count}: {time.perf_counter() - start:.1f} s")
+    except _NotSuited as error:
+        outcome.skipped[source.name] = str(error)
+        say(f"{count}: {error}")
+    except Exception as error:
+        reason = str(error) if isinstance(error, OstecError) else f"{source}: {type(error).__name__}: {error}"
+        outcome.skipped[source.name] = reason
+        outcome.failed.append(source.name)
+        complain(reason)
+
+
+def _sources(options: Options) -> list[Path]:
+    source = options.source_dir
+    if options.protocol != "scan":
+        found, kind = find_photos(source), "photo"
+    else:
+        found, kind = sorted(source.glob("*.glb")) if source.is_dir() else find_photos(source), ".glb file"
+    if not found:
+        raise BadPhoto(f"{source}: no {kind} in this folder. Name another folder.")
+    return found
+
+
+def _evenly(sources: list[Path], limit: int | None) -> list[Path]:
+    count = min(limit or len(sources), len(sources))
+    return [sources[i * len(sources) // count] for i in range(count)]
+
+
+def _photo(path: Path) -> Photo:
+    """Called by its file's name alone, so that scores do not depend on where the folder is."""
+    return replace(load_photo(path), name=path.name)
+
+
+def _finite(score: Score) -> Score:
+    """None in place of figures that are no number."""
+    values = {name: getattr(score, name) for name in FIGURES}
+    return replace(score, **{name: None for name, value in values.items() if value is None or not math.isfinite(value)})
+
+
+def _shown(value: float | None, places: int) -> str:
+    return "" if value is None else f"{value:.{places}f}"

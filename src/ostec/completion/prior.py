@@ -1,0 +1,140 @@
+"""Completion by a learned prior: what faces look like says the large features, this face's own skin the fine ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ostec.completion.face_prior import FacePrior, ReferenceHead, load_face_prior
+from ostec.completion.mirror import evened, fit_to_texture, plain_skin, with_colours_of
+from ostec.geometry.correspond import carried_over
+from ostec.geometry.shading import log_colour
+from ostec.interfaces import Progress
+from ostec.settings import Settings
+from ostec.texture.fill import push_pull
+from ostec.texture.grain import skin_grain
+from ostec.texture.stitch import stitch
+from ostec.texture.unwrap import TRUSTED
+from ostec.types import Atlas, Completed, Face, Texels, UVTexture
+
+_NO_SYMMETRY = "the face model has no mirror map: completed skin has grain but no detail from the other side"
+_CONFIDENCE = 0.5
+"""What the prior's word counts for: a photo's texel counts twice its cosine."""
+_DETAIL_FROM, _DETAIL_FULL = 0.25, 0.45
+"""Confidence from which the other side's detail is taken over."""
+_DETAIL_GAIN = 0.87
+"""Mirrored detail is fainter: it is not quite in its place, and its errors count twice."""
+_SEEN_SHARE = 0.5
+_REACH_PX_AT_1024 = 80.0
+
+
+class PriorCompleter:
+    """Fills hidden texels with what the prior makes of the seen ones, at the prior's resolution, and with the finer
+    detail of the other side of the face; where that was not seen either, with the grain of the person's skin.
+
+    In soft mode the photo's trusted texels are kept bit for bit. In hard mode all of the photo is brought under light
+    that is equal from both sides, and only its colours remain.
+    """
+
+    def __init__(self, prior: FacePrior) -> None:
+        self.prior = prior
+
+    def __call__(self, face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
+        texels, inside, soft = face.texels, face.texels.inside, face.mode == "soft"
+        symmetric = face.reconstruction.topology.mirror is not None
+        light = plain_skin(fit_to_texture(atlas.textures[0], texels, symmetric), texels)
+        photo, light = (atlas.textures[0], light) if soft else evened(atlas.textures[0], light, symmetric)
+        progress("light", 0.3)
+        log_rgb = log_colour(photo.rgb)
+        cells = Cells.under(face, self.prior.head, self.prior.gaussian.grid_px)
+        guess, std, low = self._predict(photo, log_rgb, light, texels, cells)
+        progress("prior", 0.6)
+        grain = skin_grain(photo, log_rgb, settings.seed)
+        detail = mirrored_detail(log_rgb - low, photo.confidence, grain) if symmetric else grain
+        view = UVTexture((guess + detail).exp().clamp(0, 1), torch.where(inside, _CONFIDENCE, -1.0))
+        views = Atlas().add("photo", photo, atlas.priorities[0] if soft else 1.0).add("prior", view, 1.0)
+        keep = inside & (photo.confidence >= TRUSTED) if soft else torch.zeros_like(inside)
+        texture = stitch(views, inside, keep, view.rgb, _REACH_PX_AT_1024)
+        if not soft:
+            texture = with_colours_of(texture, atlas.textures[0], inside & (photo.confidence >= TRUSTED))
+        owned = inside & (views.owner() == 0)
+        confidence = torch.where(owned, photo.confidence, -1.0)
+        unsure = std * torch.where(owned, 1 - (confidence / TRUSTED).clamp(0, 1), 1.0)
+        texture = replace(texture, confidence=confidence, std=torch.where(inside, unsure, 0.0))
+        return Completed(texture, notes={} if symmetric else {"warnings": [_NO_SYMMETRY]})
+
+    def _predict(
+        self, photo: UVTexture, log_rgb: Tensor, light: Tensor, texels: Texels, cells: Cells
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The prior's log colour [3, Hu, Wu], its standard deviation [Hu, Wu], and the photo's log colour as coarse
+        as the prior [3, Hu, Wu]."""
+        domain = self.prior.gaussian.domain
+        trusted = texels.inside & (photo.confidence >= TRUSTED)
+        colour, seen = cells.mean(log_rgb, trusted.float())
+        normals, covered = cells.mean(texels.normals.movedim(-1, 0), texels.inside.float())
+        skin, _ = cells.mean(light, texels.inside.float())
+        share = seen / covered.clamp(min=1)
+        guess, std = self.prior.predict(colour, share > _SEEN_SHARE, F.normalize(normals, dim=0))
+        reached = domain & (covered > 0)
+        guess = skin + push_pull((guess - skin) * reached, reached.float())
+        std = push_pull(torch.where(domain, std, 0.0)[None], domain.float())
+        low = push_pull(colour, (4 * share).clamp(max=1))
+        guess, std, low = cells.spread(torch.cat([guess, std, low])).split([3, 1, 3])
+        return torch.where(cells.near, guess, light), std[0].clamp(min=0), low
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Which cell of the prior's grid each texel of a texture lies in."""
+
+    uv: Tensor
+    """[Hu, Wu, 2]: where the texel lies on the prior's chart."""
+    near: Tensor
+    """[Hu, Wu] bool: whether it lies on it at all."""
+    grid_px: int
+
+    @classmethod
+    def under(cls, face: Face, head: ReferenceHead, grid_px: int) -> Cells:
+        """The cells of a face of any topology: its own where it is the prior's, else by correspondence."""
+        inside, reconstruction = face.texels.inside, face.reconstruction
+        topology = reconstruction.topology
+        if topology.name == head.topology:
+            y, x = ((torch.arange(n) + 0.5) / n for n in inside.shape)
+            return cls(torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1), inside, grid_px)
+        anchors = reconstruction.vertices[topology.landmark_vertices]
+        uv = carried_over(head.points, head.landmarks, reconstruction.vertices, anchors, head.uv)
+        corners = uv[topology.faces[face.texels.triangle.clamp(min=0)]]
+        uv = (corners * face.texels.barycentrics[..., None]).sum(dim=-2)
+        near = inside & torch.isfinite(uv).all(dim=-1)
+        return cls(torch.where(near[..., None], uv, 0.0), near, grid_px)
+
+    def mean(self, picture: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """([C, G, G] weighted mean of [C, Hu, Wu] over the texels of each cell, [G, G] sum of the weights)."""
+        size = self.grid_px
+        column, row = (self.uv * size).long().clamp(0, size - 1).unbind(dim=-1)
+        used = (weight > 0) & self.near
+        cell, share = (row * size + column)[used].numpy(), weight[used].numpy()
+        total = np.bincount(cell, share, size * size)
+        sums = [np.bincount(cell, share * plane[used].numpy(), size * size) for plane in picture]
+        means = torch.from_numpy(np.stack(sums) / np.maximum(total, 1e-6)).float()
+        return means.view(-1, size, size), torch.from_numpy(total).float().view(size, size)
+
+    def spread(self, grid: Tensor) -> Tensor:
+        """[C, Hu, Wu]: a grid [C, G, G] at the texels, bicubic."""
+        at = (self.uv * 2 - 1)[None]
+        return F.grid_sample(grid[None], at, "bicubic", "border", align_corners=False)[0]
+
+
+def mirrored_detail(detail: Tensor, confidence: Tensor, grain: Tensor) -> Tensor:
+    """[3, Hu, Wu]: the other side's detail where it was seen well, fading into `grain` where it was not."""
+    share = ((confidence.flip(1) - _DETAIL_FROM) / (_DETAIL_FULL - _DETAIL_FROM)).clamp(0, 1)
+    return _DETAIL_GAIN * detail.flip(2) * share + grain * (1 - share.square()).sqrt()
+
+
+def load_prior_completer() -> PriorCompleter:
+    """The completer with the shipped prior. Raises `MissingWeights`, `BadWeights`."""
+    return PriorCompleter(load_face_prior())

@@ -1,0 +1,246 @@
+"""LPIPS v0.1: how different two pictures look, by features of a network trained to recognise things.
+
+Source: "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", arXiv 1801.03924, section 3. Trunks
+are torchvision's state dicts of VGG16, AlexNet and SqueezeNet 1.1, heads the authors' linear ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ostec.errors import BadWeights, MissingWeights
+from ostec.models.blaze import fill
+
+_SHIFT = (-0.030, -0.088, -0.188)
+_SCALE = (0.458, 0.448, 0.450)
+"""Of RGB in -1..1."""
+_EPS = 1e-10
+_REMEDY = (
+    "Trunks: vgg16-397923af.pth, alexnet-owt-7be5be79.pth or squeezenet1_1-b8a52dc0.pth from "
+    "https://download.pytorch.org/models/ ; heads: v0.1/vgg.pth, alex.pth or squeeze.pth of the same network from "
+    "https://github.com/richzhang/PerceptualSimilarity (lpips/weights)."
+)
+
+
+class _Conv(NamedTuple):
+    kernel: int = 3
+    stride: int = 1
+    padding: int = 1
+
+
+class _Pool(NamedTuple):
+    kernel: int
+    ceil: bool = False
+
+
+class _Fire(NamedTuple):
+    pass
+
+
+class _Relu(NamedTuple):
+    pass
+
+
+_Layer = _Conv | _Pool | _Fire | _Relu
+
+
+class _Layout(NamedTuple):
+    layers: tuple[_Layer, ...]
+    """In the order of torchvision's `features.N`."""
+    taps: tuple[int, ...]
+    """After which of them features are taken."""
+
+
+_PAIR = (_Conv(), _Relu())
+_LAYOUTS = {
+    "vgg": _Layout(
+        (*_PAIR * 2, _Pool(2), *_PAIR * 2, _Pool(2), *_PAIR * 3, _Pool(2), *_PAIR * 3, _Pool(2), *_PAIR * 3),
+        (3, 8, 15, 22, 29),
+    ),
+    "alex": _Layout(
+        (_Conv(11, 4, 2), _Relu(), _Pool(3), _Conv(5, 1, 2), _Relu(), _Pool(3), *_PAIR * 3),
+        (1, 4, 7, 9, 11),
+    ),
+    "squeeze": _Layout(
+        (_Conv(3, 2, 0), _Relu(), *(_Pool(3, True), _Fire(), _Fire()) * 2, _Pool(3, True), *(_Fire(),) * 4),
+        (1, 4, 7, 9, 10, 11, 12),
+    ),
+}
+
+
+def read_weights(path: Path, remedy: str) -> dict[str, Tensor]:
+    """The tensors by name of a `.safetensors` file or, under any other name, of what `torch.save` wrote.
+
+    Runs no code that a file may hold. `remedy` ends the message of `MissingWeights` and `BadWeights`.
+    """
+    if not path.is_file():
+        raise MissingWeights(f"{path} is missing. {remedy}")
+    try:
+        tensors = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except Exception as error:  # both libraries raise whatever their parsers do
+        kind = type(error).__name__
+        raise BadWeights(f"{path} is truncated, or holds more or other than weights ({kind}). {remedy}") from error
+    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
+        raise BadWeights(f"{path} does not hold tensors by name. {remedy}")
+    return {str(name): tensor.detach() for name, tensor in tensors.items()}
+
+
+def channels_of(tensors: Mapping[str, Tensor], name: str, source: str) -> int:
+    """How many channels a layer gives, from its weight [out, ...]. Raises `BadWeights` naming `source`."""
+    if name not in tensors:
+        raise BadWeights(f"{source} lacks the tensor {name!r}.")
+    if tensors[name].ndim == 0 or tensors[name].shape[0] == 0:
+        raise BadWeights(f"{source}: the tensor {name!r} is empty.")
+    return tensors[name].shape[0]
+
+
+def require_finite(tensors: Mapping[str, Tensor], source: str) -> None:
+    """Raises `BadWeights` naming `source` where a tensor holds NaN or infinity."""
+    for name, tensor in tensors.items():
+        if not bool(tensor.isfinite().all()):
+            raise BadWeights(f"{source}: the tensor {name!r} holds numbers that are not finite.")
+
+
+class Fire(nn.Module):
+    """SqueezeNet's module (arXiv 1602.07360): few channels, then many by 1x1 beside many by 3x3."""
+
+    def __init__(self, channels_in: int, squeezed: int, expanded: tuple[int, int]) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(channels_in, squeezed, 1)
+        self.expand1x1 = nn.Conv2d(squeezed, expanded[0], 1)
+        self.expand3x3 = nn.Conv2d(squeezed, expanded[1], 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, in, H, W] -> [N, sum of expanded, H, W]."""
+        few = self.squeeze(x).relu()
+        return torch.cat([self.expand1x1(few), self.expand3x3(few)], dim=1).relu()
+
+
+class Trunk(nn.Module):
+    """The convolutions of VGG16, AlexNet or SqueezeNet 1.1, of any width."""
+
+    kind: str
+    """Which of them: "vgg", "alex" or "squeeze"."""
+    tap_channels: list[int]
+
+    def __init__(self, tensors: Mapping[str, Tensor], source: str = "the state dict") -> None:
+        """`tensors` by torchvision's names; those not of `features` are left out. Raises `BadWeights`."""
+        super().__init__()
+        tensors = {name: tensor for name, tensor in tensors.items() if name.startswith("features.")}
+        self.kind = _kind(tensors, source)
+        layout = _LAYOUTS[self.kind]
+        self._taps = layout.taps
+        widths, layers = [3], []
+        with torch.device("meta"):
+            for i, layer in enumerate(layout.layers):
+                module, width = _module(layer, widths[-1], f"features.{i}", tensors, source)
+                layers.append(module)
+                widths.append(width)
+        self.features = nn.Sequential(*layers)
+        self.tap_channels = [widths[tap + 1] for tap in layout.taps]
+        fill(self, tensors, source)
+        require_finite(self.state_dict(), source)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """[N, 3, H, W], normalised -> features [N, C, h, w] of every tap, fine to coarse, >= 0."""
+        taps = []
+        for i, layer in enumerate(self.features):
+            x = layer(x)
+            if i in self._taps:
+                taps.append(x)
+        return taps
+
+
+def _kind(tensors: Mapping[str, Tensor], source: str) -> str:
+    places = {name.split(".")[1] for name in tensors}
+    for kind, layout in _LAYOUTS.items():
+        if places == {str(i) for i, layer in enumerate(layout.layers) if isinstance(layer, _Conv | _Fire)}:
+            return kind
+    raise BadWeights(f"{source} is none of torchvision's VGG16, AlexNet and SqueezeNet 1.1, by its tensors' names.")
+
+
+def _module(
+    layer: _Layer, channels_in: int, name: str, tensors: Mapping[str, Tensor], source: str
+) -> tuple[nn.Module, int]:
+    """A layer without its weights, and how many channels it gives."""
+    if isinstance(layer, _Conv):
+        channels = channels_of(tensors, f"{name}.weight", source)
+        return nn.Conv2d(channels_in, channels, *layer), channels
+    if isinstance(layer, _Fire):
+        parts = ("squeeze", "expand1x1", "expand3x3")
+        squeezed, by_1, by_3 = (channels_of(tensors, f"{name}.{part}.weight", source) for part in parts)
+        return Fire(channels_in, squeezed, (by_1, by_3)), by_1 + by_3
+    if isinstance(layer, _Pool):
+        return nn.MaxPool2d(layer.kernel, 2, ceil_mode=layer.ceil), channels_in
+    return nn.ReLU(inplace=True), channels_in
+
+
+class Lpips(nn.Module):
+    """The distance of a trunk and its heads. Differentiable with respect to the pictures."""
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        trunk: Mapping[str, Tensor],
+        heads: Mapping[str, Tensor],
+        sources: tuple[str, str] = ("the trunk's state dict", "the heads' state dict"),
+    ) -> None:
+        """`trunk`: torchvision's state dict, recognised by its names; `heads`: `lin{i}.model.1.weight` [1, C, 1, 1].
+
+        Raises `BadWeights` naming one of `sources` unless all names and shapes agree and all numbers are finite.
+        """
+        super().__init__()
+        self.trunk = Trunk(trunk, sources[0])
+        wanted = {f"lin{i}.model.1.weight": (1, c, 1, 1) for i, c in enumerate(self.trunk.tap_channels)}
+        if wanted != {name: tuple(head.shape) for name, head in heads.items()}:
+            raise BadWeights(f"{sources[1]} does not hold the LPIPS heads of a {self.trunk.kind} trunk: {wanted}.")
+        require_finite(heads, sources[1])
+        for i, name in enumerate(wanted):
+            self.register_buffer(f"head{i}", heads[name].flatten().float())
+        self.register_buffer("shift", torch.tensor(_SHIFT)[:, None, None], persistent=False)
+        self.register_buffer("scale", torch.tensor(_SCALE)[:, None, None], persistent=False)
+        self.eval()
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """[N, 3, H, W] each, sRGB 0..1 -> distances [N] >= 0. Sides of at least 32 px."""
+        return self.compare(self.features(first), self.features(second))
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """[N, 3, H, W] sRGB 0..1 -> features [N, C, h, w] >= 0, not normalised, fine to coarse.
+
+        Of VGG16 these are block1_conv2, block2_conv2, block3_conv3, block4_conv3 and block5_conv3 after their ReLUs.
+        """
+        return self.trunk((2 * images - 1 - self.shift) / self.scale)
+
+    def compare(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
+        """Distances [N] of pictures whose `features` are known."""
+        heads = [self.get_buffer(f"head{i}") for i in range(len(self.trunk.tap_channels))]
+        layers = [_distance(a, b, head) for a, b, head in zip(first, second, heads, strict=True)]
+        return torch.stack(layers).sum(dim=0)
+
+
+def _distance(first: Tensor, second: Tensor, head: Tensor) -> Tensor:
+    """[N]: squared differences of unit features [N, C, h, w], weighted by `head` [C], mean over positions."""
+    difference = _unit(first) - _unit(second)
+    return torch.einsum("nchw,c->nhw", difference.square(), head).mean(dim=(1, 2))
+
+
+def _unit(features: Tensor) -> Tensor:
+    return features / (torch.linalg.vector_norm(features, dim=1, keepdim=True) + _EPS)
+
+
+def load_lpips(trunk: Path, heads: Path) -> Lpips:
+    """LPIPS of a trunk's file and a heads' file, `.safetensors` or `.pth`. Raises `MissingWeights`, `BadWeights`."""
+    tensors = read_weights(trunk, _REMEDY), read_weights(heads, _REMEDY)
+    try:
+        return Lpips(*tensors, (str(trunk), str(heads)))
+    except BadWeights as error:
+        raise BadWeights(f"{error} {_REMEDY}") from error
