@@ -37,9 +37,7 @@ def _model() -> tuple[FaceGaussian, Tensor]:
     light_basis[0, :, 0], light_basis[2, :, 1] = 0.2, 0.2
     scales = torch.tensor([[0.002, 1.0, 0.5], [0.002, 4.0, 0.3]])
     spread = 1 + 0.3 * u.abs()
-    gaussian = FaceGaussian(
-        domain, mean, basis, torch.zeros(8, 3), light_basis, spread, scales, torch.tensor(0.0005)
-    )
+    gaussian = FaceGaussian(domain, mean, basis, torch.zeros(8, 3), light_basis, spread, scales, torch.tensor(0.0005))
     return gaussian, normals
 
 

@@ -119,9 +119,7 @@ def _principal(rows: Tensor) -> tuple[Tensor, Tensor]:
     return values, rows.T @ vectors / (values.clamp(min=1e-9) * len(rows)).sqrt()
 
 
-def _spread(
-    colour: Tensor, seen: Tensor, mean: Tensor, basis: Tensor, left_over: Tensor, mirror: Tensor
-) -> Tensor:
+def _spread(colour: Tensor, seen: Tensor, mean: Tensor, basis: Tensor, left_over: Tensor, mirror: Tensor) -> Tensor:
     """[P]: how much more than the average texel each one strays from the components."""
     known = seen[:, None]
     off = ((colour - mean) * known).flatten(1)

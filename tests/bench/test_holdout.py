@@ -11,7 +11,7 @@ from synthetic import head, paint, photograph
 
 from ostec.bench.baselines import NearestCompleter
 from ostec.bench.gallery import Gallery
-from ostec.bench.holdout import YAWS_DEG, Known, hide, known_texture, score_hold_out, shown_from, turned, within_2_std
+from ostec.bench.holdout import YAWS_DEG, Known, hide, known_texture, score_hold_out, shown_from, turned
 from ostec.bench.judge import Judges
 from ostec.bench.record import Score, table_rows
 from ostec.completion.mirror import MirrorCompleter
@@ -166,14 +166,3 @@ def test_light_from_one_side_is_noticed() -> None:
     photo = photograph(head(size=192), (paint(SIZE_PX, symmetric=True) * across).clamp(0, 1))
     known = known_texture(photo, DETECTION, PARTS, SIZE_PX)
     assert known is not None and known.side_lit
-
-
-def test_within_2_std_counts_the_texels_whose_error_was_foretold() -> None:
-    truth = torch.full((3, 4, 4), 0.5)
-    std = torch.full((4, 4), 0.1)
-    std[0] = 0.01
-    done = UVTexture(truth + 0.15, torch.zeros(4, 4), std)
-    everywhere = torch.ones(4, 4, dtype=torch.bool)
-    assert within_2_std(done, truth, everywhere) == pytest.approx(0.75)
-    assert within_2_std(replace(done, std=None), truth, everywhere) is None
-    assert within_2_std(done, truth, ~everywhere) is None

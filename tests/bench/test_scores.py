@@ -9,7 +9,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from ostec.bench.scores import blurred, delta_e2000, detail_ratio, psnr_db, seam_ratio, ssim
+from ostec.bench.scores import blurred, delta_e2000, detail_ratio, psnr_db, seam_ratio, ssim, within_2_std
 
 SIZE = (48, 40)
 EVERYWHERE = torch.ones(SIZE, dtype=torch.bool)
@@ -125,3 +125,13 @@ def test_the_seam_is_looked_for_on_the_chart_only() -> None:
     top[SIZE[0] // 2 :] = False
     broken = ramp + 0.05 * (~half & ~top)
     assert seam_ratio(broken, top, half) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_within_2_std_counts_the_texels_whose_error_was_foretold() -> None:
+    truth = torch.full((3, 4, 4), 0.5)
+    std = torch.full((4, 4), 0.1)
+    std[0] = 0.01
+    everywhere = torch.ones(4, 4, dtype=torch.bool)
+    assert within_2_std(truth + 0.15, std, truth, everywhere) == pytest.approx(0.75)
+    assert within_2_std(truth + 0.15, None, truth, everywhere) is None
+    assert within_2_std(truth + 0.15, std, truth, ~everywhere) is None

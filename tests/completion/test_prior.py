@@ -136,7 +136,10 @@ def test_wrong_files_are_named(tmp_path: Path) -> None:
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(BadWeights, match="prior.safetensors"):
         load_face_prior(path)
-    for name, wrong in (("gaussian.mean", torch.zeros(3, 5)), ("gaussian.basis", tensors["gaussian.basis"] * torch.nan)):
+    for name, wrong in (
+        ("gaussian.mean", torch.zeros(3, 5)),
+        ("gaussian.basis", tensors["gaussian.basis"] * torch.nan),
+    ):
         save_file({**tensors, name: wrong}, path)
         with pytest.raises(BadWeights):
             load_face_prior(path)

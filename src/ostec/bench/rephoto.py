@@ -90,9 +90,7 @@ def photographed(face: Reconstruction, texture: Tensor, background: Photo, yaw_d
     return Photo((image * alpha + scenery * (1 - alpha)).clamp(0, 1), f"{background.name}, re-photo")
 
 
-def compared(
-    score: Score, first: Result, truth: Tensor, second: Result, parts: Parts, judges: Judges
-) -> Score:
+def compared(score: Score, first: Result, truth: Tensor, second: Result, parts: Parts, judges: Judges) -> Score:
     """The score with its figures: the second texture against the truth where only the first photo saw."""
     seen_first, seen_second = first.seen.confidence >= TRUSTED, second.seen.confidence >= TRUSTED
     hidden = seen_first & ~seen_second

@@ -77,9 +77,7 @@ def condition(model: FaceGaussian, log_rgb: Tensor, seen: Tensor, normals: Tenso
     return mean + basis @ z + unexplained @ gain, variance.clamp(min=0).sqrt()
 
 
-def condition_slowly(
-    model: FaceGaussian, log_rgb: Tensor, seen: Tensor, normals: Tensor
-) -> tuple[Tensor, Tensor]:
+def condition_slowly(model: FaceGaussian, log_rgb: Tensor, seen: Tensor, normals: Tensor) -> tuple[Tensor, Tensor]:
     """`condition` by the textbook formula on the whole covariance matrix, in double precision."""
     mean, basis = (t.double() for t in _with_light(model, normals))
     flat, rest = basis.flatten(0, 1), _rest(model).double()

@@ -28,6 +28,12 @@ _DETAIL_FROM, _DETAIL_FULL = 0.25, 0.45
 """Confidence from which the other side's detail is taken over."""
 _DETAIL_GAIN = 0.87
 """Mirrored detail is fainter: it is not quite in its place, and its errors count twice."""
+_MIRROR_SHARE = 0.4
+"""Of the large features too: a half-lit face and a two-coloured one look alike from one side, and the prior and the
+mirror err on different ones."""
+_RIM_CELLS = 4
+"""The mirror's word fades this far beyond the rim of what was seen."""
+_WHOLE = 0.9
 _SEEN_SHARE = 0.5
 _REACH_PX_AT_1024 = 80.0
 
@@ -51,10 +57,12 @@ class PriorCompleter:
         progress("light", 0.3)
         log_rgb = log_colour(photo.rgb)
         cells = Cells.under(face, self.prior.head, self.prior.gaussian.grid_px)
-        guess, std, low = self._predict(photo, log_rgb, light, texels, cells)
+        guess, std, low = self._predict(photo, log_rgb, light, texels, cells, symmetric)
         progress("prior", 0.6)
-        grain = skin_grain(photo, log_rgb, settings.seed)
-        detail = mirrored_detail(log_rgb - low, photo.confidence, grain) if symmetric else grain
+        detail = skin_grain(photo, log_rgb, settings.seed)
+        if symmetric:
+            share = other_side(photo.confidence)
+            detail = _DETAIL_GAIN * share * (log_rgb - low).flip(2) + (1 - share.square()).sqrt() * detail
         view = UVTexture((guess + detail).exp().clamp(0, 1), torch.where(inside, _CONFIDENCE, -1.0))
         views = Atlas().add("photo", photo, atlas.priorities[0] if soft else 1.0).add("prior", view, 1.0)
         keep = inside & (photo.confidence >= TRUSTED) if soft else torch.zeros_like(inside)
@@ -68,21 +76,24 @@ class PriorCompleter:
         return Completed(texture, notes={} if symmetric else {"warnings": [_NO_SYMMETRY]})
 
     def _predict(
-        self, photo: UVTexture, log_rgb: Tensor, light: Tensor, texels: Texels, cells: Cells
+        self, photo: UVTexture, log_rgb: Tensor, light: Tensor, texels: Texels, cells: Cells, symmetric: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The prior's log colour [3, Hu, Wu], its standard deviation [Hu, Wu], and the photo's log colour as coarse
-        as the prior [3, Hu, Wu]."""
+        """The large features: what the prior and the mirror make of the photo, log colour [3, Hu, Wu]; its standard
+        deviation [Hu, Wu]; and the photo's own log colour as coarse as that [3, Hu, Wu]."""
         domain = self.prior.gaussian.domain
         trusted = texels.inside & (photo.confidence >= TRUSTED)
         colour, seen = cells.mean(log_rgb, trusted.float())
         normals, covered = cells.mean(texels.normals.movedim(-1, 0), texels.inside.float())
         skin, _ = cells.mean(light, texels.inside.float())
-        share = seen / covered.clamp(min=1)
-        guess, std = self.prior.predict(colour, share > _SEEN_SHARE, F.normalize(normals, dim=0))
-        reached = domain & (covered > 0)
-        guess = skin + push_pull((guess - skin) * reached, reached.float())
+        portion = seen / covered.clamp(min=1)
+        guess, std = self.prior.predict(colour, portion > _SEEN_SHARE, F.normalize(normals, dim=0))
+        known, chart = domain & (covered > 0), (covered > 0).float()
+        guess = push_pull(skin + push_pull((guess - skin) * known, known.float()), chart)
+        low = push_pull(colour, (4 * portion).clamp(max=1))
+        if symmetric:
+            share, _ = cells.mean(other_side(photo.confidence)[None], texels.inside.float())
+            guess = guess + with_mirror(low.flip(2) + skin - skin.flip(2) - guess, share[0], known)
         std = push_pull(torch.where(domain, std, 0.0)[None], domain.float())
-        low = push_pull(colour, (4 * share).clamp(max=1))
         guess, std, low = cells.spread(torch.cat([guess, std, low])).split([3, 1, 3])
         return torch.where(cells.near, guess, light), std[0].clamp(min=0), low
 
@@ -129,10 +140,23 @@ class Cells:
         return F.grid_sample(grid[None], at, "bicubic", "border", align_corners=False)[0]
 
 
-def mirrored_detail(detail: Tensor, confidence: Tensor, grain: Tensor) -> Tensor:
-    """[3, Hu, Wu]: the other side's detail where it was seen well, fading into `grain` where it was not."""
-    share = ((confidence.flip(1) - _DETAIL_FROM) / (_DETAIL_FULL - _DETAIL_FROM)).clamp(0, 1)
-    return _DETAIL_GAIN * detail.flip(2) * share + grain * (1 - share.square()).sqrt()
+def with_mirror(difference: Tensor, share: Tensor, known: Tensor) -> Tensor:
+    """[3, G, G] to add to the prior's guess, given its `difference` to the mirror's, where the other side was seen
+    (`share` [G, G] 0..1) and a little around there: part of it where the prior is at home (`known` [G, G] bool), and
+    beyond that all in which it differs from there."""
+    seen = share > _WHOLE
+    carried = push_pull(difference, (known & seen).float())
+    offset = push_pull(difference - (1 - _MIRROR_SHARE) * carried, seen.float())
+    return offset * torch.maximum(share, _around(share))
+
+
+def _around(plane: Tensor) -> Tensor:
+    return F.avg_pool2d(plane[None], 2 * _RIM_CELLS + 1, 1, _RIM_CELLS)[0]
+
+
+def other_side(confidence: Tensor) -> Tensor:
+    """[Hu, Wu], 0..1: how far the mirrored texel was seen well enough to be taken over."""
+    return ((confidence.flip(1) - _DETAIL_FROM) / (_DETAIL_FULL - _DETAIL_FROM)).clamp(0, 1)
 
 
 def load_prior_completer() -> PriorCompleter:
