@@ -14,6 +14,8 @@ from scipy.spatial import KDTree
 from synthetic import head, paint
 from torch import Tensor
 from torch.nn import functional as F
+from trimesh.visual import TextureVisuals
+from trimesh.visual.material import PBRMaterial
 
 from ostec.bench.gallery import Gallery
 from ostec.bench.judge import Judges
@@ -143,8 +145,8 @@ def test_a_scan_is_read_as_it_was_written(tmp_path: Path) -> None:
     uv = FACE.topology.uv * torch.tensor([1.0, -1.0]) + torch.tensor([0.0, 1.0])
     red_above = Image.new("RGB", (8, 8), "blue")
     red_above.paste((255, 0, 0), (0, 0, 8, 4))
-    material = trimesh.visual.material.PBRMaterial(baseColorTexture=red_above)
-    visual = trimesh.visual.TextureVisuals(uv=uv.numpy(), material=material)
+    material = PBRMaterial(baseColorTexture=red_above)
+    visual = TextureVisuals(uv=uv.numpy(), material=material)
     faces = FACE.topology.faces.numpy()
     mesh = trimesh.Trimesh((FACE.vertices / 0.055).numpy(), faces, visual=visual, process=False)
     mesh.export(tmp_path / "head.glb")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from scipy.interpolate import RBFInterpolator
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 from torch import Tensor
 
 _NEIGHBOURS = 4
@@ -21,7 +21,7 @@ def carried_over(points: Tensor, landmarks: Tensor, vertices: Tensor, anchors: T
     more. NaN for vertices more than 15 mm from the surface.
     """
     bend = RBFInterpolator(landmarks.double().numpy(), anchors.double().numpy(), smoothing=_SMOOTHING, degree=1)
-    distance, index = cKDTree(bend(points.double().numpy())).query(vertices.double().numpy(), k=_NEIGHBOURS)
+    distance, index = KDTree(bend(points.double().numpy())).query(vertices.double().numpy(), k=_NEIGHBOURS)
     weight = 1 / np.maximum(distance, 1e-6) ** 2
     weight /= weight.sum(axis=1, keepdims=True)
     weight[distance[:, 0] > _TOO_FAR_M] = np.nan
