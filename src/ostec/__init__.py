@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from ostec.components import demo_photo, load_parts
     from ostec.interfaces import Parts, Progress
+    from ostec.models.stylegan2_files import load_discriminator, load_generator
     from ostec.types import Photo, Result
 
 __version__ = "0.1.0"
@@ -50,6 +51,8 @@ __all__ = [
     "__version__",
     "complete",
     "demo_photo",
+    "load_discriminator",
+    "load_generator",
     "load_parts",
 ]
 
@@ -58,6 +61,8 @@ _LAZY = {
     "Photo": "ostec.types",
     "Result": "ostec.types",
     "demo_photo": "ostec.components",
+    "load_discriminator": "ostec.models.stylegan2_files",
+    "load_generator": "ostec.models.stylegan2_files",
     "load_parts": "ostec.components",
 }
 """Name -> the module it is imported from when first asked for: these need torch."""

@@ -1,0 +1,232 @@
+"""StyleGAN2's generator, for use and not for training.
+
+Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020, sections 2 and 4, appendix B:
+weight demodulation, skip connections, fixed noise. Sizes come from the tensors. Where every public format keeps weights
+at unit scale, these are ready to use (`models/stylegan2_files.py` sees to that).
+
+The style multiplies activations and not weights, which is the same thing: only gradients with respect to the latent are
+asked for, so none with respect to a weight is ever computed, and a batch of faces is one plain convolution.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ostec.errors import BadWeights
+
+SLOPE, GAIN = 0.2, math.sqrt(2)
+"""Of the leaky ReLU, and what follows it."""
+_EPS = 1e-8
+_FIRST_PX = 4
+
+
+class Generator(nn.Module):
+    """Latents to pictures.
+
+    `tensors` by these names, float32, where r is 4, 8, 16, … up to the resolution:
+
+        w_avg [W]                       the mean latent
+        mapping.{i}.weight [W, Z or W], mapping.{i}.bias [W]
+        const [C, 4, 4]                 what synthesis begins with
+        {r}.up, {r}.conv, {r}.rgb       the convolutions of a resolution (4 has no up), each with
+            .weight [O, I, k, k], .bias [O], .style_weight [I, W], .style_bias [I] and, but for rgb, .noise [r, r]
+        clamp []                        bound of activations; infinity where there is none
+
+    Raises `BadWeights` naming `source` where one is missing, of a wrong shape, or holds a number that is not finite.
+    """
+
+    w_avg: Tensor
+    const: Tensor
+    clamp: Tensor
+
+    def __init__(self, tensors: Mapping[str, Tensor], source: str = "the generator") -> None:
+        super().__init__()
+        read = Reader(tensors, source)
+        self.register_buffer("w_avg", read("w_avg", (None,)))
+        width = self.w_avg.shape[0]
+        self.register_buffer("const", read("const", (None, _FIRST_PX, _FIRST_PX)))
+        self.register_buffer("clamp", read("clamp", (), finite=False))
+        self.mapping_layers = nn.ModuleList()
+        while f"mapping.{len(self.mapping_layers)}.weight" in tensors:
+            name = f"mapping.{len(self.mapping_layers)}"
+            fan_in = width if len(self.mapping_layers) else None
+            self.mapping_layers.append(_Dense(read(f"{name}.weight", (width, fan_in)), read(f"{name}.bias", (width,))))
+        self.blocks = nn.ModuleList()
+        channels, size = self.const.shape[0], _FIRST_PX
+        while not self.blocks or f"{size}.conv.weight" in tensors:
+            block = _Block(read, size, channels, width)
+            self.blocks.append(block)
+            channels, size = block.conv.weight.shape[0], 2 * size
+        read.finish()
+        self.resolution = size // 2
+        self.num_ws = 2 * len(self.blocks)
+
+    @property
+    def z_dim(self) -> int:
+        """How many numbers a random input has."""
+        first = self.mapping_layers[0] if len(self.mapping_layers) else None
+        return first.weight.shape[1] if isinstance(first, _Dense) else self.w_avg.shape[0]
+
+    def mapping(self, z: Tensor) -> Tensor:
+        """[N, Z], standard normal, to latents [N, W]."""
+        if z.ndim != 2 or z.shape[1] != self.z_dim:
+            raise ValueError(f"z must be [N, {self.z_dim}], not {list(z.shape)}")
+        x = z * (z.square().mean(dim=1, keepdim=True) + _EPS).rsqrt()
+        for layer in self.mapping_layers:
+            x = F.leaky_relu(layer(x), SLOPE) * GAIN
+        return x
+
+    def synthesis(
+        self, w_plus: Tensor, resolution: int | None = None, noise: Literal["const", "none"] = "const"
+    ) -> Tensor:
+        """Latents [N, num_ws, W], one for each layer, to pictures [N, 3, R, R], about -1..1, not clipped.
+
+        `resolution` R stops at a smaller picture of the pyramid and does no more work than that takes; only the first
+        2 log2(R) - 2 latents count then.
+        """
+        width, resolution = self.w_avg.shape[0], resolution or self.resolution
+        if w_plus.ndim != 3 or w_plus.shape[1:] != (self.num_ws, width):
+            raise ValueError(f"w_plus must be [N, {self.num_ws}, {width}], not {list(w_plus.shape)}")
+        if resolution not in (_FIRST_PX << k for k in range(len(self.blocks))):
+            raise ValueError(f"resolution must be a power of two from {_FIRST_PX} to {self.resolution}")
+        x, picture = self.const.expand(len(w_plus), -1, -1, -1), None
+        for k, block in enumerate(self.blocks):
+            x, rgb = block(x, w_plus[:, max(0, 2 * k - 1) : 2 * k + 2], noise == "const", self.clamp)
+            picture = rgb if picture is None else upsampled(picture) + rgb
+            if block.size == resolution:
+                break
+        assert picture is not None
+        return picture
+
+
+class _Dense(nn.Module):
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+
+class _Block(nn.Module):
+    """One resolution: (up) → conv → picture."""
+
+    def __init__(self, read: Reader, size: int, channels: int, width: int) -> None:
+        super().__init__()
+        self.size = size
+        self.up = None if size == _FIRST_PX else _Styled(read, f"{size}.up", channels, width, size)
+        channels = channels if self.up is None else self.up.weight.shape[0]
+        self.conv = _Styled(read, f"{size}.conv", channels, width, size)
+        self.rgb = _Styled(read, f"{size}.rgb", self.conv.weight.shape[0], width, None)
+
+    def forward(self, x: Tensor, w: Tensor, noise: bool, clamp: Tensor) -> tuple[Tensor, Tensor]:
+        """(features, picture) from features and the latents [N, 3 or 2, W] of the layers in turn."""
+        latents = list(w.unbind(dim=1))
+        if self.up is not None:
+            x = self.up(x, latents.pop(0), noise, clamp)
+        x = self.conv(x, latents.pop(0), noise, clamp)
+        return x, self.rgb(x, latents.pop(0), noise, clamp)
+
+
+class _Styled(nn.Module):
+    """A convolution whose input channels a latent scales."""
+
+    weight: Tensor
+    bias: Tensor
+    style_weight: Tensor
+    style_bias: Tensor
+    noise: Tensor | None
+
+    def __init__(self, read: Reader, name: str, channels: int, width: int, noise_px: int | None) -> None:
+        super().__init__()
+        self.kind = name.rpartition(".")[2]
+        kernel, out = (1, 3) if self.kind == "rgb" else (3, None)
+        self.register_buffer("weight", read(f"{name}.weight", (out, channels, kernel, kernel)))
+        self.register_buffer("bias", read(f"{name}.bias", (self.weight.shape[0],)))
+        self.register_buffer("style_weight", read(f"{name}.style_weight", (channels, width)))
+        self.register_buffer("style_bias", read(f"{name}.style_bias", (channels,)))
+        self.register_buffer("noise", read(f"{name}.noise", (noise_px, noise_px)) if noise_px else None)
+
+    def forward(self, x: Tensor, w: Tensor, noise: bool, clamp: Tensor) -> Tensor:
+        style = F.linear(w, self.style_weight, self.style_bias)
+        x = x * style[:, :, None, None]
+        if self.kind == "rgb":
+            return clamped(F.conv2d(x, self.weight, self.bias), clamp)
+        if self.kind == "up":
+            x = blurred(F.conv_transpose2d(x, self.weight.transpose(0, 1), stride=2), padding=1, gain=4)
+        else:
+            x = F.conv2d(x, self.weight, padding=1)
+        size = (style.square() @ self.weight.square().sum(dim=(2, 3)).T + _EPS).rsqrt()
+        x = x * size[:, :, None, None]
+        if noise and self.noise is not None:
+            x = x + self.noise
+        return activated(x, self.bias, clamp)
+
+
+def activated(x: Tensor, bias: Tensor, clamp: Tensor, gain: float = 1.0) -> Tensor:
+    """Bias, leaky ReLU, gain, and the bound, which the gain scales too."""
+    x = F.leaky_relu(x + bias.view(-1, *[1] * (x.ndim - 2)), SLOPE) * (GAIN * gain)
+    return clamped(x, clamp * gain)
+
+
+def clamped(x: Tensor, clamp: Tensor) -> Tensor:
+    """`x` bounded by a scalar."""
+    return x.clamp(-clamp, clamp) if bool(torch.isfinite(clamp)) else x
+
+
+def blurred(x: Tensor, padding: int, stride: int = 1, gain: float = 1.0) -> Tensor:
+    """Each channel under [1, 3, 3, 1] ⊗ [1, 3, 3, 1] / 64 · gain, with `padding` zeros on every side."""
+    kernel = _fir(x) * gain
+    return F.conv2d(x, kernel.expand(x.shape[1], 1, 4, 4), stride=stride, padding=padding, groups=x.shape[1])
+
+
+def upsampled(picture: Tensor) -> Tensor:
+    """[N, C, H, W] at twice the size."""
+    kernel = _fir(picture) * 4
+    channels = picture.shape[1]
+    return F.conv_transpose2d(picture, kernel.expand(channels, 1, 4, 4), stride=2, padding=1, groups=channels)
+
+
+def _fir(like: Tensor) -> Tensor:
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=like.dtype, device=like.device) / 8
+    return torch.outer(taps, taps)
+
+
+class Reader:
+    """Takes tensors by name, and says what is wrong with them."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], source: str) -> None:
+        self._tensors, self._source, self._left = tensors, source, set(tensors)
+
+    def __call__(self, name: str, shape: tuple[int | None, ...], finite: bool = True) -> Tensor:
+        """The tensor, float32; `shape` has None where any size will do. Raises `BadWeights`."""
+        if name not in self._tensors:
+            raise BadWeights(f"{self._source} lacks the tensor {name!r}.")
+        tensor = self._tensors[name].detach().float().clone(memory_format=torch.contiguous_format)
+        fits = tensor.ndim == len(shape) and all(
+            n > 0 and n == (want or n) for n, want in zip(tensor.shape, shape, strict=True)
+        )
+        if not fits:
+            wanted = [want or "any" for want in shape]
+            raise BadWeights(f"{self._source}: the tensor {name!r} is {list(tensor.shape)}, not {wanted}.")
+        if finite and not bool(torch.isfinite(tensor).all()):
+            raise BadWeights(f"{self._source}: the tensor {name!r} holds numbers that are not finite.")
+        self._left.discard(name)
+        return tensor
+
+    def finish(self) -> None:
+        """Raises `BadWeights` if a tensor was not asked for: then the file is of another network."""
+        if self._left:
+            raise BadWeights(
+                f"{self._source} holds tensors that this network has no place for: {sorted(self._left)[:5]}."
+            )

@@ -1,0 +1,99 @@
+"""Files of StyleGAN2 networks, read into the names and scales of `stylegan2` and `stylegan2_discriminator`.
+
+Four layouts: TensorFlow pickles of NVlabs/stylegan2 (`stylegan2_tensorflow`), PyTorch pickles of stylegan2-ada-pytorch
+and stylegan3 (`stylegan2_ada`), checkpoints of rosinality/stylegan2-pytorch (`stylegan2_rosinality`), and our own
+safetensors, where the two networks' names begin with `generator.` and `discriminator.`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from ostec.errors import BadWeights
+from ostec.models import stylegan2_ada, stylegan2_rosinality, stylegan2_tensorflow
+from ostec.models.stylegan2 import Generator
+from ostec.models.stylegan2_discriminator import Discriminator
+from ostec.models.weights import read_stored
+
+_GENERATOR, _DISCRIMINATOR = "generator.", "discriminator."
+_REMEDY = (
+    "Give a StyleGAN2 file: a pickle of NVlabs/stylegan2, stylegan2-ada-pytorch or stylegan3, a checkpoint of "
+    "rosinality/stylegan2-pytorch, or what `ostec models convert` wrote."
+)
+
+
+def load_generator(path: str | Path, device: str | torch.device = "cpu") -> Generator:
+    """The generator in a StyleGAN2 file of any public layout; of several, the one with averaged weights.
+
+    Runs nothing that the file holds. Raises `MissingWeights` where there is no file, `BadWeights` where it is no
+    such file, or damaged.
+    """
+    return Generator(_tensors(Path(path), _GENERATOR), str(path)).to(device).eval()
+
+
+def load_discriminator(path: str | Path, device: str | torch.device = "cpu") -> Discriminator:
+    """The discriminator in a StyleGAN2 file. Raises as `load_generator`, also where the file holds none."""
+    return Discriminator(_tensors(Path(path), _DISCRIMINATOR), str(path)).to(device).eval()
+
+
+def converted(path: Path) -> bytes:
+    """The networks of a StyleGAN2 file as safetensors. Raises as `load_generator`."""
+    networks = _networks(path)
+    for name, kind in ((_GENERATOR, Generator), (_DISCRIMINATOR, Discriminator)):
+        if name in networks:
+            kind(networks[name], str(path))
+    flat = {f"{prefix}{name}": t.contiguous() for prefix, network in networks.items() for name, t in network.items()}
+    return save(flat, {"format": "ostec StyleGAN2"})
+
+
+def _tensors(path: Path, network: str) -> Mapping[str, Tensor]:
+    networks = _networks(path)
+    if network not in networks:
+        raise BadWeights(f"{path} holds no {network.rstrip('.')}. {_REMEDY}")
+    return networks[network]
+
+
+def _networks(path: Path) -> dict[str, dict[str, Tensor]]:
+    stored = read_stored(path, _REMEDY)
+    try:
+        return _by_layout(stored)
+    except BadWeights:
+        raise
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RuntimeError) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise BadWeights(f"{path} is not as StyleGAN2 files are: {what}. {_REMEDY}") from error
+
+
+def _by_layout(stored: Any) -> dict[str, dict[str, Tensor]]:
+    if isinstance(stored, (tuple, list)) and len(stored) == 3:
+        _, discriminator, averaged = stored
+        return {
+            _GENERATOR: stylegan2_tensorflow.generator(averaged),
+            _DISCRIMINATOR: stylegan2_tensorflow.discriminator(discriminator),
+        }
+    if not isinstance(stored, dict):
+        raise ValueError(f"it holds a {type(stored).__name__}")
+    if "G_ema" in stored:
+        found = {_GENERATOR: stylegan2_ada.generator(stored["G_ema"])}
+        if stored.get("D") is not None:
+            found[_DISCRIMINATOR] = stylegan2_ada.discriminator(stored["D"])
+        return found
+    if "g_ema" in stored:
+        found = {_GENERATOR: stylegan2_rosinality.generator(stored["g_ema"], stored["latent_avg"])}
+        if "d" in stored:
+            found[_DISCRIMINATOR] = stylegan2_rosinality.discriminator(stored["d"])
+        return found
+    found = {}
+    for prefix in (_GENERATOR, _DISCRIMINATOR):
+        own = {name[len(prefix) :]: t for name, t in stored.items() if str(name).startswith(prefix)}
+        if own:
+            found[prefix] = own
+    if not found:
+        raise ValueError(f"it holds {sorted(map(str, stored))[:4]}")
+    return found
