@@ -18,6 +18,14 @@ def _same_bits() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _no_weights_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What `auto` picks must not depend on what lies in somebody's data folder."""
+    monkeypatch.delenv("OSTEC_WEIGHTS", raising=False)
+    for variable in ("XDG_DATA_HOME", "LOCALAPPDATA"):
+        monkeypatch.setenv(variable, str(tmp_path_factory.getbasetemp() / "no-data"))
+
+
 @pytest.fixture(scope="session")
 def assets() -> Path:
     """The folder of test data that lies beside some checkouts; without it the test skips."""

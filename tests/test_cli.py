@@ -12,6 +12,8 @@ from fakes import FakeChoice, make_photos
 
 from ostec import __version__, cli, components
 from ostec.errors import MissingWeights
+from ostec.models.library import LIBRARY
+from ostec.models.stylegan2_files import load_generator
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("--texture-size", "64", "--frontal-size", "64")
@@ -199,3 +201,30 @@ def test_help_needs_no_network_library() -> None:
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "--source-dir" in shown
     assert shown.rstrip().endswith("False")
+
+
+def test_models_are_listed_with_their_licences(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["models", "list"]) == 0
+    listed = capsys.readouterr().out
+    for entry in LIBRARY:
+        assert entry.name in listed
+
+
+def test_nothing_is_downloaded_before_its_licence_is_agreed_to(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["models", "get", "stylegan2-ffhq"]) == 2
+    said = capsys.readouterr()
+    assert "non-commercial" in said.out and "--accept-licence" in said.err
+
+
+def test_unknown_weights_list_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["models", "get", "nonsense"]) == 2
+    assert "stylegan2-ffhq" in capsys.readouterr().err
+
+
+def test_a_network_is_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = Path(__file__).parent / "data" / "golden" / "stylegan2_tf_32px.pkl"
+    assert cli.main(["models", "convert", str(source), str(tmp_path / "own.safetensors")]) == 0
+    assert load_generator(tmp_path / "own.safetensors").resolution == 32
+    assert cli.main(["models", "convert", str(source), str(tmp_path / "own.pkl")]) == 2
+    assert cli.main(["models", "convert", str(tmp_path / "none.pkl"), str(tmp_path / "own.safetensors")]) == 2
+    assert "none.pkl" in capsys.readouterr().err

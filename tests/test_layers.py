@@ -31,12 +31,14 @@ MAY_IMPORT = {
     "outputs": _BASE | {"io", "meshfiles"},
     "report": _BASE | {"geometry"},
     "pipeline": _CONTRACT | {"geometry", "texture", "completion", "report"},
+    "assembly": _CONTRACT | {"geometry", "completion", "models"},
     "components": _CONTRACT,
     "naming": set[str](),
     "batch": _CONTRACT | {"pipeline", "components", "io", "naming"},
     "bench": _CONTRACT
     | {"pipeline", "components", "io", "batch", "naming", "geometry", "texture", "completion", "models", "bench"},
-    "cli": _CONTRACT | {"pipeline", "components", "io", "outputs", "report", "batch", "bench"},
+    "cli": _CONTRACT | {"pipeline", "components", "io", "outputs", "report", "batch", "bench", "cli_models"},
+    "cli_models": _CONTRACT | {"components", "io", "models"},
     "__main__": {"cli"},
     "__init__": _CONTRACT | {"pipeline", "components", "io", "models"},
 }
@@ -45,6 +47,7 @@ MAY_IMPORT = {
 BY_NAME = {"components", "__init__"}
 """Who may import a module by a string."""
 THIRD_PARTY = {"torch", "numpy", "scipy", "numba", "PIL", "safetensors", "tyro", "rich", "trimesh"}
+THIRD_PARTY |= {"requests", "platformdirs"}
 NOT_INSTALLED = {"bench": {"cv2"}}
 """Layer -> packages it uses where they happen to be there."""
 PICTURE_FILES = {"io", "__init__"}

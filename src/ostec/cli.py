@@ -88,12 +88,24 @@ class Demo:
 
 @dataclass(frozen=True)
 class Models:
-    """The networks that come with this package: list them, or check their files against their checksums."""
+    """Networks: list them; get weights that do not come along; check files; convert a StyleGAN2 file to safetensors."""
 
-    action: Positional[Literal["list", "check"]]
+    action: Positional[Literal["list", "get", "check", "convert"]]
+    names: Positional[tuple[str, ...]] = ()
+    """get: names that the list has. convert: a StyleGAN2 file and the .safetensors file to write."""
+    accept_licence: bool = False
+    """get: take the licence as read and agreed to."""
+    weights_dir: Path | None = None
+    """get: where to; by default the folder that OSTEC_WEIGHTS names, or the user's data folder."""
 
     def __call__(self) -> int:
-        return _list_models() if self.action == "list" else _check_models()
+        from ostec import cli_models
+
+        if self.action == "get":
+            return cli_models.get(self.names, self.weights_dir, self.accept_licence, _complain)
+        if self.action == "convert":
+            return cli_models.convert(self.names, _complain)
+        return cli_models.show() if self.action == "list" else cli_models.check(_complain)
 
 
 @dataclass(frozen=True)
@@ -230,32 +242,6 @@ def _formats(asked: tuple[str, ...]) -> tuple[str, ...]:
     if not formats or not set(formats) <= set(_FORMATS):
         raise BadSettings(f"formats is {' '.join(asked)!r}; choose from {', '.join(_FORMATS)}.")
     return formats
-
-
-def _list_models() -> int:
-    from rich.console import Console
-    from rich.table import Table
-
-    from ostec.components import DATA, SHIPPED
-
-    table = Table("file", "what", "MB", "licence", "origin")
-    for shipped in SHIPPED:
-        path = DATA / shipped.file
-        size = f"{path.stat().st_size / 1e6:.1f}" if path.is_file() else "missing"
-        table.add_row(shipped.file, shipped.what, size, shipped.licence, shipped.origin)
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
-    return _DONE
-
-
-def _check_models() -> int:
-    from ostec.components import check_shipped
-
-    wrong = check_shipped()
-    for reason in wrong.values():
-        _complain(reason, _SET_UP)
-    if not wrong:
-        print("Every shipped file is what its checksum promises.")
-    return _SET_UP if wrong else _DONE
 
 
 def _print_scores(outcome: Outcome) -> None:

@@ -20,9 +20,12 @@ SEGMENTERS = {"built-in": "ostec.models.segment:load_segmenter"}
 COMPLETERS = {
     "mirror": "ostec.completion.mirror:MirrorCompleter",
     "prior": "ostec.completion.prior:load_prior_completer",
+    "projection": "ostec.assembly:load_projection_completer",
 }
 RASTERISERS = {"cpu": "ostec.geometry.raster:rasterise"}
 """Name -> "module:factory"; a rasteriser is a plain function, so there the factory is the part itself."""
+NEEDS_WEIGHTS = frozenset(("projection",))
+"""Whose factory takes (folder with weight files or None, device)."""
 
 KINDS: Mapping[str, Mapping[str, str]] = {
     "detector": DETECTORS,
@@ -64,6 +67,8 @@ class Choice:
     """Part -> name."""
     statement: str
     """One line for people: what was picked, and what would make it better."""
+    device: str = "cpu"
+    weights_dir: Path | None = None
 
     def load(self) -> Parts:
         """Build them. Raises `MissingWeights`, `BadWeights`."""
@@ -74,30 +79,47 @@ class Choice:
             reconstructor=build("reconstructor", self.names["reconstructor"]),
             segmenter=build("segmenter", self.names["segmenter"]),
             rasterise=build("rasteriser", self.names["rasteriser"]),
-            completer=build("completer", self.names["completer"]),
+            completer=build("completer", self.names["completer"], self.weights_dir, self.device),
             writer=_find("ostec.outputs:make_writer")(_find("ostec.report:draw_sheet")),
             names=self.names,
-            licences={shipped.file: shipped.licence for shipped in SHIPPED},
+            licences={**{shipped.file: shipped.licence for shipped in SHIPPED}, **self._downloaded()},
         )
 
+    def _downloaded(self) -> Mapping[str, str]:
+        if self.names["completer"] not in NEEDS_WEIGHTS:
+            return {}
+        return _find("ostec.assembly:licences")(self.weights_dir)
 
-def choose(completer: str = "auto", reconstructor: str = "auto", device: str = "auto") -> Choice:
+
+def choose(
+    completer: str = "auto", reconstructor: str = "auto", device: str = "auto", weights_dir: Path | None = None
+) -> Choice:
     """Pick a part of every kind; "auto" takes the best that can be built here.
 
     Raises `UnknownComponent`, and `BadSettings` for a device that is not there.
     """
-    _check_device(device)
+    device = _device(device)
+    generator = _find("ostec.models.library:find_generator")(_find("ostec.models.library:weights_folders")(weights_dir))
     names = {
         "detector": "mediapipe",
         "reconstructor": "mediapipe" if reconstructor == "auto" else reconstructor,
         "segmenter": "built-in",
-        "completer": "prior" if completer == "auto" else completer,
+        "completer": ("projection" if generator else "prior") if completer == "auto" else completer,
         "rasteriser": "cpu",
     }
     for kind, name in names.items():
         _factory(kind, name)
-    picked = f"{names['completer']} completion on the {names['reconstructor']} mesh, on the CPU"
-    return Choice(names, f"{picked}; this version has no better part to install, and none that uses a GPU.")
+    where = "the GPU" if device == "cuda" and names["completer"] in NEEDS_WEIGHTS else "the CPU"
+    picked = f"{names['completer']} completion on the {names['reconstructor']} mesh, on {where}"
+    return Choice(names, f"{picked}; {_better(names['completer'], generator)}.", device, weights_dir)
+
+
+def _better(completer: str, generator: Path | None) -> str:
+    if completer == "projection":
+        return f"generator {generator.name}" if generator else "its generator is missing"
+    if generator:
+        return f"--completer projection would use {generator.name}"
+    return "a face generator would make it better: see ostec models list"
 
 
 def load_parts(
@@ -109,12 +131,12 @@ def load_parts(
     """Pick and build the parts; they serve any number of photos.
 
     `completer` and `reconstructor` are names in `COMPLETERS` and `RECONSTRUCTORS` or "auto", `device` is one of
-    `DEVICES`. `weights_dir` is a folder with weight files of your own; the parts of this version bring theirs along
-    and look for none. Raises `UnknownComponent`, `BadSettings`, `MissingWeights`, `BadWeights`.
+    `DEVICES`. `weights_dir` is a folder with weight files of your own, looked into before the one that `OSTEC_WEIGHTS`
+    names and the user's data folder. Raises `UnknownComponent`, `BadSettings`, `MissingWeights`, `BadWeights`.
     """
     if weights_dir is not None and not Path(weights_dir).is_dir():
         raise MissingWeights(f"{weights_dir}: not a folder. Give the folder that holds the weight files.")
-    return choose(completer, reconstructor, device).load()
+    return choose(completer, reconstructor, device, None if weights_dir is None else Path(weights_dir)).load()
 
 
 def demo_photo() -> Path:
@@ -122,9 +144,11 @@ def demo_photo() -> Path:
     return DATA / "astronaut.jpg"
 
 
-def build(kind: str, name: str) -> Any:
+def build(kind: str, name: str, weights_dir: Path | None = None, device: str = "cpu") -> Any:
     """The part of this kind and name. Raises `UnknownComponent`, `MissingWeights`, `BadWeights`."""
     part = _find(_factory(kind, name))
+    if name in NEEDS_WEIGHTS:
+        return part(weights_dir, device)
     return part if kind == "rasteriser" else part()
 
 
@@ -153,11 +177,16 @@ def _find(where: str) -> Any:
     return getattr(import_module(module), attribute)
 
 
-def _check_device(device: str) -> None:
+def _device(device: str) -> str:
+    """ "cpu" or "cuda". Raises `BadSettings`."""
     if device not in DEVICES:
         raise BadSettings(f"device is {device!r}; choose {', '.join(DEVICES)}.")
-    if device == "cuda":
-        import torch
+    if device == "cpu":
+        return device
+    import torch
 
-        if not torch.cuda.is_available():
-            raise BadSettings("device is 'cuda', but torch sees no CUDA GPU here; choose auto or cpu.")
+    if torch.cuda.is_available():
+        return "cuda"
+    if device == "cuda":
+        raise BadSettings("device is 'cuda', but torch sees no CUDA GPU here; choose auto or cpu.")
+    return "cpu"

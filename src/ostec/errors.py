@@ -27,6 +27,10 @@ class BadWeights(OstecError):
     """A weight file is truncated, foreign, or not what its checksum promises."""
 
 
+class CannotDownload(OstecError):
+    """A file could not be had: no connection, a server that refuses or stalls, or bytes that are not the file's."""
+
+
 class UnknownComponent(OstecError):
     """A part was asked for by a name that nobody registered."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
@@ -61,6 +61,61 @@ class Completer(Protocol):
     def __call__(self, face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
         """`atlas` holds what the photo showed, by the name "photo"."""
         ...
+
+
+class Generator(Protocol):
+    """Makes pictures of faces from latents; inside the projection completer."""
+
+    resolution: int
+    num_ws: int
+    """Latents per picture, one for each layer."""
+    w_avg: Tensor
+    """[W]: the mean latent."""
+
+    @property
+    def z_dim(self) -> int:
+        """Z."""
+        ...
+
+    def mapping(self, z: Tensor) -> Tensor:
+        """[N, Z], standard normal, to latents [N, W]."""
+        ...
+
+    def synthesis(
+        self, w_plus: Tensor, resolution: int | None = None, noise: Literal["const", "none"] = "const"
+    ) -> Tensor:
+        """[N, num_ws, W] to [N, 3, R, R], about -1..1; `resolution` asks for a smaller picture at less work."""
+        ...
+
+
+class LandmarkNet(Protocol):
+    """Finds a face's landmarks; differentiable."""
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """[N, 3, S, S] in 0..1, cropped as FFHQ is, to [N, 68, 2] px, iBUG order."""
+        ...
+
+
+class IdentityNet(Protocol):
+    """Tells people apart; differentiable."""
+
+    def __call__(self, pictures: Tensor, landmarks_px: Tensor) -> Tensor:
+        """[N, 3, H, W] in 0..1 with landmarks [N, 68, 2] px to embeddings [N, E]; compare by cosine."""
+        ...
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Networks that the search's loss makes use of; a term whose network is None is left out."""
+
+    landmarks: LandmarkNet | None = None
+    identity: IdentityNet | None = None
+    perceptual: Callable[[Tensor, Tensor], Tensor] | None = None
+    """Two batches of pictures [N, 3, S, S] in 0..1 to distances [N]."""
+    features: Callable[[Tensor], Tensor] | None = None
+    """[N, 3, S, S] in 0..1 to features [N, C, h, w] of a middle layer."""
+    discriminator: Callable[[Tensor], Tensor] | None = None
+    """[1, 3, R, R] in -1..1, R the generator's resolution, to logits [1, 1]."""
 
 
 class Writer(Protocol):

@@ -20,6 +20,8 @@ class Settings:
     """Also render the completed face from the front."""
     frontal_size: int = 1024
     """Side of the frontal picture, px; 64..4096."""
+    preset: Literal["default", "original"] = "default"
+    """How a generator is searched: as works best here, or as the released OSTeC does."""
     iterations: int = 200
     """Steps of a generator's search, per view."""
     iterations_frontalize: int = 300
@@ -38,3 +40,5 @@ class Settings:
                 raise BadSettings(f"{name} is {value}; choose {low}..{high}.")
         if self.mode not in ("soft", "hard", "auto"):
             raise BadSettings(f"mode is {self.mode!r}; choose soft, hard or auto.")
+        if self.preset not in ("default", "original"):
+            raise BadSettings(f"preset is {self.preset!r}; choose default or original.")

@@ -10,7 +10,7 @@ from ostec.geometry.raster import rasterise
 from ostec.geometry.render import render
 from ostec.geometry.texels import bake_texels
 from ostec.texture.unwrap import TRUSTED, unwrap
-from ostec.texture.views import PHOTO_PRIORITY, plan_views
+from ostec.texture.views import PHOTO_PRIORITY, in_batches, plan_views
 from ostec.types import Atlas, Completion, Face, Shot
 
 SIZE = (160, 160)
@@ -24,15 +24,15 @@ def test_an_oracle_that_knows_the_face_rebuilds_its_texture() -> None:
     atlas = Atlas().add("photo", seen, PHOTO_PRIORITY["soft"])
     shots: list[Shot] = []
 
-    def oracle(shot: Shot) -> Completion:
-        shots.append(shot)
-        image, _ = render(face, truth, shot.camera, rasterise)
-        return Completion(shot, image * 0.9 + 0.03)
+    def oracle(batch: tuple[Shot, ...], done: float, share: float) -> tuple[Completion, ...]:
+        shots.extend(batch)
+        images = [render(face, truth, shot.camera, rasterise)[0] for shot in batch]
+        return tuple(Completion(shot, image * 0.9 + 0.03) for shot, image in zip(batch, images, strict=True))
 
     known = Face(photo, face, all_skin(), texels, "soft")
     base = torch.full((3, *SIZE), 0.5)
     views = plan_views("soft")
-    done = complete_by_rotation(known, atlas, views, base, oracle, rasterise, 256, lambda *_: None)
+    done = complete_by_rotation(known, atlas, in_batches(views), base, oracle, rasterise, 256)
 
     assert [s.view.name for s in shots] == [v.name for v in views]
     assert len(done.completions) == len(views)
@@ -52,11 +52,11 @@ def test_each_shot_trusts_what_the_one_before_added() -> None:
     right = plan_views("soft")[-1]
     trust: list[float] = []
 
-    def oracle(shot: Shot) -> Completion:
-        trust.append(float(shot.trust.mean()))
-        return Completion(shot, render(face, truth, shot.camera, rasterise)[0])
+    def oracle(batch: tuple[Shot, ...], done: float, share: float) -> tuple[Completion, ...]:
+        trust.extend(float(shot.trust.mean()) for shot in batch)
+        return tuple(Completion(shot, render(face, truth, shot.camera, rasterise)[0]) for shot in batch)
 
     atlas = Atlas().add("photo", seen, 2.0)
     base = torch.full((3, *SIZE), 0.5)
-    complete_by_rotation(known, atlas, (right, right), base, oracle, rasterise, 256, lambda *_: None)
-    assert trust[1] > trust[0]
+    complete_by_rotation(known, atlas, ((right,), (right, right)), base, oracle, rasterise, 256)
+    assert trust[1] > trust[0] and trust[1] == trust[2]

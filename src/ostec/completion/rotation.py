@@ -7,24 +7,26 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ostec.interfaces import Progress, Rasteriser
+from ostec.interfaces import Rasteriser
 from ostec.texture.shoot import shoot
 from ostec.texture.stitch import match_colour, stitch
 from ostec.texture.unwrap import TRUSTED, unwrap
 from ostec.types import Atlas, Completed, Completion, Face, Shot, View
 
+Finish = Callable[[tuple[Shot, ...], float, float], tuple[Completion, ...]]
+"""(shots, share of the work done before, share that they are) to their completions: invents what they do not trust."""
+
 
 def complete_by_rotation(
     face: Face,
     atlas: Atlas,
-    views: tuple[View, ...],
+    batches: tuple[tuple[View, ...], ...],
     base: Tensor,
-    finish: Callable[[Shot], Completion],
+    finish: Finish,
     rasterise: Rasteriser,
     size_px: int,
-    progress: Progress,
 ) -> Completed:
-    """Complete the texture view by view; `finish` invents what a shot does not trust.
+    """Complete the texture batch by batch of views; those of a batch do not see one another's results.
 
     `atlas` holds what the photo showed; `base` [3, Hu, Wu] colours texels that no view sees.
     """
@@ -32,13 +34,13 @@ def complete_by_rotation(
     keep = inside & (photo.confidence >= TRUSTED) if face.mode == "soft" else torch.zeros_like(inside)
     texture = stitch(atlas, inside, keep, base)
     completions: list[Completion] = []
-    for index, view in enumerate(views):
-        progress(view.name, index / len(views))
+    for index, views in enumerate(batches):
         known = (texture.confidence >= TRUSTED).float()
-        shot = shoot(face.reconstruction, texture.rgb, known, view, size_px, rasterise)
-        completion = finish(shot)
-        unwrapped = unwrap(completion.image, shot.camera, face.reconstruction, face.texels, rasterise)
-        atlas = atlas.add(view.name, match_colour(unwrapped, photo), view.priority)
+        shots = tuple(shoot(face.reconstruction, texture.rgb, known, view, size_px, rasterise) for view in views)
+        for completion in finish(shots, index / len(batches), 1 / len(batches)):
+            shot = completion.shot
+            unwrapped = unwrap(completion.image, shot.camera, face.reconstruction, face.texels, rasterise)
+            atlas = atlas.add(shot.view.name, match_colour(unwrapped, photo), shot.view.priority)
+            completions.append(completion)
         texture = stitch(atlas, inside, keep, base)
-        completions.append(completion)
     return Completed(texture, tuple(completions))

@@ -52,7 +52,7 @@ def warp(
     corner = torch.tensor([x0, y0], dtype=torch.float64)
     extent = torch.tensor([part.shape[2] * block, part.shape[1] * block], dtype=torch.float64)
     grid = 2 * (_sample_points(picture_from_crop, size, samples) - corner) / extent - 1
-    crop = F.grid_sample(part[None], grid[None].to(part.dtype), padding_mode=outside, align_corners=False)
+    crop = F.grid_sample(part[None], grid[None].to(part), padding_mode=outside, align_corners=False)
     return (F.avg_pool2d(crop, samples) if samples > 1 else crop)[0]
 
 

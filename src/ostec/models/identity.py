@@ -169,9 +169,15 @@ def identity_similarity(
     where landmarks coincide or are not finite.
     """
     pairs = ((first, landmarks_first_px), (second, landmarks_second_px))
-    crops = [_aligned(picture, landmarks_px) for picture, landmarks_px in pairs]
-    one, other = net(torch.stack(crops))
+    one, other = (embeddings(net, picture[None], landmarks_px[None])[0] for picture, landmarks_px in pairs)
     return float((one @ other).clamp(-1, 1))
+
+
+def embeddings(net: MobileFaceNet, pictures: Tensor, landmarks_px: Tensor) -> Tensor:
+    """[N, E] of length 1, of pictures [N, 3, H, W] sRGB 0..1 with landmarks [N, 68, 2] px, iBUG order; differentiable
+    in the pictures. Raises `BadGeometry` where landmarks coincide or are not finite."""
+    crops = [_aligned(picture, points.cpu()) for picture, points in zip(pictures, landmarks_px, strict=True)]
+    return net(torch.stack(crops))
 
 
 def _aligned(picture: Tensor, landmarks_px: Tensor) -> Tensor:

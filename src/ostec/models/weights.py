@@ -28,7 +28,7 @@ def read_stored(path: Path, remedy: str) -> Any:
             raise BadWeights(f"{path} is larger than any network here: {path.stat().st_size >> 20} MB. {remedy}")
         with path.open("rb") as file:
             start = file.read(16)
-        if path.suffix == ".safetensors":
+        if ".safetensors" in path.suffixes:
             return load(path.read_bytes())
         if start.startswith((_ZIP, _OLD_TORCH)):
             _check_zip(path)

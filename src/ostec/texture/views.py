@@ -16,7 +16,7 @@ _SIDES = (
     View("left", 5.0, -40.0, 0.0, 1.0),
     View("right", 5.0, 40.0, 0.0, 1.0),
 )
-_FRONT = View("front", 0.0, 0.0, 0.0, 2.0)
+FRONT = View("front", 0.0, 0.0, 0.0, 2.0)
 
 
 def choose_mode(asked: Literal["soft", "hard", "auto"], yaw_deg: float) -> Literal["soft", "hard"]:
@@ -28,4 +28,16 @@ def choose_mode(asked: Literal["soft", "hard", "auto"], yaw_deg: float) -> Liter
 
 def plan_views(mode: Literal["soft", "hard"]) -> tuple[View, ...]:
     """The views to complete, in order; hard begins with the front because it does not keep the photo's texels."""
-    return _SIDES if mode == "soft" else (_FRONT, *_SIDES)
+    return _SIDES if mode == "soft" else (FRONT, *_SIDES)
+
+
+def in_batches(views: tuple[View, ...]) -> tuple[tuple[View, ...], ...]:
+    """The same views, each with its mirror image where that follows: neither shows much of what the other completes."""
+    batches: list[tuple[View, ...]] = []
+    for view in views:
+        last = batches[-1][-1] if batches else None
+        if last is not None and (view.pitch_deg, view.yaw_deg) == (last.pitch_deg, -last.yaw_deg) and view.yaw_deg:
+            batches[-1] = (last, view)
+        else:
+            batches.append((view,))
+    return tuple(batches)

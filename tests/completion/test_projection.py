@@ -1,0 +1,131 @@
+"""The projection completer on the painted head, with a small random generator in place of one of faces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from small_stylegan2 import generator_tensors
+from synthetic import all_skin, head, paint, photograph
+
+from ostec.completion.mirror import MirrorCompleter
+from ostec.completion.projection import ProjectionCompleter
+from ostec.errors import Cancelled
+from ostec.geometry.raster import rasterise
+from ostec.geometry.texels import bake_texels
+from ostec.interfaces import Judges
+from ostec.models.stylegan2 import Generator
+from ostec.settings import Settings
+from ostec.texture.unwrap import TRUSTED, unwrap
+from ostec.texture.views import PHOTO_PRIORITY, in_batches, plan_views
+from ostec.types import Atlas, Completed, Face
+
+SIZE = 96
+GENERATOR = Generator(generator_tensors(resolution=32, channels=8))
+NO_NETWORKS = Judges()
+SETTINGS = Settings(texture_size=SIZE, iterations=6, iterations_frontalize=4, frontalize=True, frontal_size=64)
+
+
+def known(yaw_deg: float = 20.0, mode: str = "soft") -> tuple[Face, Atlas]:
+    face = head(yaw_deg)
+    photo = photograph(face, paint(SIZE))
+    texels = bake_texels(face, (SIZE, SIZE), rasterise)
+    seen = unwrap(photo.rgb, face.camera, face, texels, rasterise, all_skin())
+    kind = "soft" if mode == "soft" else "hard"
+    return Face(photo, face, all_skin(), texels, kind), Atlas().add("photo", seen, PHOTO_PRIORITY[kind])
+
+
+def complete(
+    judges: Judges = NO_NETWORKS,
+    settings: Settings = SETTINGS,
+    mode: str = "soft",
+    progress: Callable[[str, float], object] = lambda *_: None,
+    generator: Generator = GENERATOR,
+) -> Completed:
+    with torch.no_grad():
+        completer = ProjectionCompleter(generator, judges, MirrorCompleter(), rasterise)
+        return completer(*known(mode=mode), settings, progress)
+
+
+def test_every_view_is_searched_and_laid_into_the_texture() -> None:
+    (face, atlas), done = known(), complete()
+    seen = atlas.textures[0]
+    trusted = face.texels.inside & (seen.confidence >= TRUSTED)
+    assert [c.shot.view for c in done.completions] == list(plan_views("soft"))
+    assert all(c.latent is not None and c.latent.shape == (8, 8) for c in done.completions)
+    assert all(0 < len(c.history) <= 6 for c in done.completions)
+    assert torch.equal(done.texture.rgb[:, trusted], seen.rgb[:, trusted])
+    reached = (done.texture.confidence > TRUSTED) & ~trusted
+    assert int(reached.sum()) > 100
+    plain = MirrorCompleter()(face, atlas, SETTINGS, lambda *_: None).texture.rgb
+    assert float((done.texture.rgb - plain)[:, reached].abs().mean()) > 0.02
+    assert done.frontal is not None and done.frontal.shape == (3, 64, 64)
+
+
+def test_hard_mode_begins_with_the_front() -> None:
+    assert complete(mode="hard").completions[0].shot.view.name == "front"
+
+
+def test_the_original_takes_one_view_after_the_other() -> None:
+    """Then the right view knows what the left one added."""
+    original = complete(settings=Settings(texture_size=SIZE, iterations=2, preset="original"))
+    default = complete(settings=Settings(texture_size=SIZE, iterations=2))
+    trust = [float(done.completions[4].shot.trust.mean()) for done in (original, default)]
+    assert trust[0] > trust[1]
+    assert [len(batch) for batch in in_batches(plan_views("hard"))] == [1, 1, 2, 2]
+
+
+def test_the_same_seed_gives_the_same_bits() -> None:
+    first, again = complete(), complete()
+    assert torch.equal(first.texture.rgb, again.texture.rgb)
+    assert first.frontal is not None and again.frontal is not None and torch.equal(first.frontal, again.frontal)
+
+
+def test_terms_without_a_network_are_named() -> None:
+    state = complete().notes["loss_terms"]
+    assert {term for term, said in state.items() if said == "on"} == {"pixels", "ms_ssim", "latent"}
+    assert all("off" in state[term] for term in ("perceptual", "features", "discriminator", "landmarks", "identity"))
+
+
+def test_networks_that_are_there_are_asked() -> None:
+    asked: set[str] = set()
+
+    def note(name: str, answer: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def network(*pictures: torch.Tensor) -> torch.Tensor:
+            asked.add(name)
+            return answer(*pictures)
+
+        return network
+
+    judges = Judges(
+        landmarks=note("landmarks", lambda x: x.mean(dim=(1, 2, 3))[:, None, None].expand(-1, 68, 2)),
+        identity=note("identity", lambda x, points: x.mean(dim=(2, 3))),
+        perceptual=note("perceptual", lambda a, b: (a - b).square().mean(dim=(1, 2, 3))),
+        features=note("features", lambda x: x),
+        discriminator=note("discriminator", lambda x: x.mean().view(1, 1)),
+    )
+    done = complete(judges)
+    assert asked == {"landmarks", "identity", "perceptual", "features", "discriminator"}
+    assert set(done.notes["loss_terms"].values()) == {"on"}
+
+
+def test_a_search_that_fails_leaves_the_view_as_rendered_and_says_so() -> None:
+    judges = Judges(perceptual=lambda a, b: (a - b).sum(dim=(1, 2, 3)) * torch.nan)
+    done = complete(judges)
+    assert all(torch.equal(c.image, c.shot.image) and c.latent is None for c in done.completions)
+    assert len(done.notes["warnings"]) == 6 and "no finite loss" in done.notes["warnings"][0]
+    assert bool(torch.isfinite(done.texture.rgb).all())
+
+
+def test_progress_rises_and_stops_the_search() -> None:
+    told: list[float] = []
+    complete(progress=lambda stage, share: told.append(share))
+    assert told == sorted(told) and told[-1] == pytest.approx(1)
+
+    def stop(stage: str, share: float) -> None:
+        if share > 0.3:
+            raise Cancelled("stopped")
+
+    with pytest.raises(Cancelled):
+        complete(progress=stop)

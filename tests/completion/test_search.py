@@ -1,0 +1,201 @@
+"""The search finds again what a generator made, alike for a seed, and row by row on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from small_stylegan2 import generator_tensors
+from torch import Tensor
+
+from ostec.bench.scores import psnr_db
+from ostec.completion.objective import Known, Objective
+from ostec.completion.optimisers import Ggt, full_matrix_step
+from ostec.completion.search import DEFAULT, ORIGINAL, Plan, Pyramid, best_of_random, search, shrunk
+from ostec.errors import Cancelled
+from ostec.interfaces import Judges
+from ostec.models.stylegan2 import Generator
+
+GENERATOR = Generator(generator_tensors(resolution=32, channels=12, width=16, z=16))
+ADAM = Plan("adam", 0.1, ((0, 1.0),), decay=0.94)
+WEIGHTS = {"pixels": 1.5, "ms_ssim": 0.0, "latent": 0.0}
+
+
+def made(faces: int) -> Tensor:
+    """[N, L, W]: latents near the mean, another for each layer."""
+    draw = torch.Generator().manual_seed(3)
+    return GENERATOR.w_avg + 0.7 * torch.randn(faces, GENERATOR.num_ws, 16, generator=draw)
+
+
+def picture(w_plus: Tensor) -> Tensor:
+    return GENERATOR.synthesis(w_plus) / 2 + 0.5
+
+
+def half_known(w_plus: Tensor) -> Known:
+    """The left half of the pictures."""
+    image = picture(w_plus)
+    trust = torch.zeros(len(image), 1, *image.shape[2:])
+    trust[..., :16] = 1
+    return Known(image, trust, torch.zeros(len(image), 68, 2))
+
+
+def objective(known: Known) -> Objective:
+    return Objective(known, Judges(), GENERATOR.w_avg, WEIGHTS)
+
+
+def mean_latent(faces: int) -> Tensor:
+    return GENERATOR.w_avg.repeat(faces, GENERATOR.num_ws, 1)
+
+
+@pytest.mark.parametrize(
+    ("plan", "steps"),
+    [
+        (DEFAULT, 200),
+        (replace(ORIGINAL, stop_early=False), 200),
+        (ADAM, 300),
+        (Plan("lbfgs", 1.0, ((0, 1.0),), decay=1.0), 80),
+    ],
+    ids=["default", "original", "adam", "lbfgs"],
+)
+def test_the_masked_half_is_found(plan: Plan, steps: int) -> None:
+    truth = made(3)
+    known = half_known(truth)
+    found = search(GENERATOR, objective(known), mean_latent(3), plan, steps, seed=0)
+    before, after = (picture(w) for w in (mean_latent(3), found.w_plus))
+    for i in range(3):
+        hidden = known.trust[i, 0] == 0
+        gain = psnr_db(after[i], known.image[i], hidden) - psnr_db(before[i], known.image[i], hidden)
+        assert gain > 10, (i, gain)
+        assert min(found.history[i]) < 0.5 * found.history[i][0]
+
+
+def test_the_same_seed_gives_the_same_bits() -> None:
+    known = half_known(made(1))
+    noisy = replace(ORIGINAL, redraw_beyond=0.1)
+    first, again, other = (search(GENERATOR, objective(known), mean_latent(1), noisy, 8, seed) for seed in (0, 0, 1))
+    assert torch.equal(first.w_plus, again.w_plus) and first.history == again.history
+    assert first.history != other.history
+
+
+def test_a_batch_is_several_searches() -> None:
+    truth = made(2)
+    both = search(GENERATOR, objective(half_known(truth)), mean_latent(2), ADAM, 12, seed=0)
+    for i in range(2):
+        alone = search(GENERATOR, objective(half_known(truth[i : i + 1])), mean_latent(1), ADAM, 12, seed=0)
+        assert torch.allclose(alone.w_plus[0], both.w_plus[i], atol=1e-4)
+
+
+def broken_from(step: int, row: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """An objective that is not finite for one row from a step on."""
+    real, calls = objective(half_known(made(2))), []
+
+    def judge(pictures: Tensor, w_plus: Tensor) -> Tensor:
+        calls.append(0)
+        loss = real(pictures, w_plus)
+        broken = torch.arange(2) == row
+        return loss + torch.where(broken & (len(calls) > step), torch.nan, 0.0)
+
+    return judge
+
+
+def test_a_search_that_diverges_keeps_its_best_and_does_not_touch_the_others() -> None:
+    whole = search(GENERATOR, objective(half_known(made(2))), mean_latent(2), ADAM, 10, seed=0)
+    found = search(GENERATOR, broken_from(5, row=0), mean_latent(2), ADAM, 10, seed=0)
+    assert found.diverged == (True, False)
+    assert [len(row) for row in found.history] == [5, 10]
+    assert bool(torch.isfinite(found.w_plus).all())
+    assert torch.allclose(found.w_plus[1], whole.w_plus[1], atol=1e-5)
+    hopeless = search(GENERATOR, broken_from(0, row=1), mean_latent(2), ADAM, 10, seed=0)
+    assert hopeless.history[1] == () and torch.equal(hopeless.w_plus[1], mean_latent(1)[0])
+
+
+def test_the_best_latent_is_kept_and_not_the_last() -> None:
+    jumpy = replace(ADAM, learning_rate=0.8, decay=1.0, sizes_px=((0, 1.0),))
+    judge = objective(half_known(made(1)))
+    found = search(GENERATOR, judge, mean_latent(1), jumpy, 40, seed=0)
+    best = float(judge(picture(found.w_plus), found.w_plus))
+    assert best == pytest.approx(min(found.history[0]), rel=1e-3)
+
+
+def test_it_can_be_stopped() -> None:
+    def stop(share: float) -> None:
+        if share >= 0.5:
+            raise Cancelled("stopped")
+
+    with pytest.raises(Cancelled):
+        search(GENERATOR, objective(half_known(made(1))), mean_latent(1), ADAM, 10, 0, stop)
+
+
+def test_no_steps_give_the_start() -> None:
+    found = search(GENERATOR, objective(half_known(made(1))), mean_latent(1), ADAM, 0, 0)
+    assert torch.equal(found.w_plus, mean_latent(1)) and found.history == ((),)
+
+
+def test_the_original_stops_when_nothing_is_gained() -> None:
+    flat = search(GENERATOR, lambda pictures, w: w.sum(dim=(1, 2)) * 0 + 1, mean_latent(1), ORIGINAL, 200, 0)
+    assert len(flat.history[0]) < 20
+
+
+def test_the_best_random_start_is_better_than_the_mean() -> None:
+    z = torch.randn(40, 16, generator=torch.Generator().manual_seed(7))
+    truth = GENERATOR.mapping(z)[[5, 30]][:, None].repeat(1, GENERATOR.num_ws, 1)
+    judge = objective(half_known(truth))
+    start = best_of_random(GENERATOR, judge, 2, 40, seed=7)
+    assert torch.allclose(start, truth, atol=1e-5)
+
+
+def test_ggt_steps_by_the_full_matrix() -> None:
+    draw = torch.Generator().manual_seed(0)
+    window, gradient = torch.randn(2, 4, 9, generator=draw).double(), torch.randn(2, 9, generator=draw).double()
+    for i in range(2):
+        values, vectors = torch.linalg.eigh(window[i].T @ window[i])
+        whole = vectors @ torch.diag(values.clamp(min=0).sqrt() + 0.1) @ vectors.T
+        ours = full_matrix_step(window, gradient, 0.1)[i]
+        assert torch.allclose(ours, torch.linalg.solve(whole, gradient[i]), rtol=1e-5)
+
+
+def test_ggt_descends_a_narrow_valley() -> None:
+    x = torch.tensor([[3.0, 1.0], [1.0, -2.0]], requires_grad=True)
+    optimiser = Ggt([x], lr=0.03, eps=1e-1)
+
+    def valley() -> Tensor:
+        x.grad = None
+        loss = (x * torch.tensor([0.1, 10.0])).square().sum()
+        loss.backward()
+        return loss
+
+    first = float(valley())
+    for _ in range(300):
+        optimiser.step(valley)
+    assert float(valley()) < 1e-2 * first
+
+
+def test_a_pyramid_is_used_where_it_shows_the_picture() -> None:
+    """Of a generator whose last layers add nothing but contrast, small pictures are the whole one's means."""
+    tensors = generator_tensors(resolution=32)
+    plan = replace(DEFAULT, sizes_px=((8, 0.5), (16, 0.5)))
+    loud = tensors | {"32.rgb.weight": tensors["32.rgb.weight"] * 10}
+    assert Pyramid.of(Generator(loud), plan, 0).faithful(8) == 32
+    for name in ("16.rgb.weight", "32.rgb.weight"):
+        tensors[name] = tensors[name] * 0
+    tensors["32.rgb.bias"] = torch.tensor([0.5, 0.0, -0.5])
+    generator = Generator(tensors)
+    pyramid = Pyramid.of(generator, plan, 0)
+    assert (pyramid.faithful(8), pyramid.faithful(16), pyramid.faithful(0)) == (8, 16, 32)
+    w_plus = torch.randn(2, generator.num_ws, 8)
+    whole = shrunk(pyramid.picture(w_plus, 32), 16)
+    assert float((pyramid.picture(w_plus, 16) - whole).abs().mean()) < 0.03
+    assert float((generator.synthesis(w_plus, 16) / 2 + 0.5 - whole).abs().mean()) > 0.15
+
+
+def test_known_pixels_alone_make_a_smaller_target() -> None:
+    """At half the size, a pixel that is known in part has the colour of that part."""
+    image = torch.zeros(1, 3, 32, 32)
+    image[..., 15] = 0.8
+    trust = torch.zeros(1, 1, 32, 32)
+    trust[..., 15] = 1
+    small, share = Objective(Known(image, trust, torch.zeros(1, 68, 2)), Judges(), GENERATOR.w_avg)._target(16)
+    assert torch.allclose(small[..., 7], torch.tensor(0.8)) and torch.allclose(share[..., 7], torch.tensor(0.5))
+    assert torch.equal(shrunk(image, 32), image)

@@ -1,0 +1,26 @@
+"""Landmarks of portraits: those of the fit, at any size, with a slope."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ostec.components import build, demo_photo
+from ostec.geometry.align import apply_affine, ffhq_crop, warp
+from ostec.io import load_photo
+from ostec.models.landmarks import load_mesh_landmarks
+
+
+@pytest.mark.parametrize("size", [64, 192, 512])
+def test_landmarks_are_those_of_the_fit(size: int) -> None:
+    photo = load_photo(demo_photo())
+    face = build("reconstructor", "mediapipe")(photo, build("detector", "mediapipe")(photo)[0])
+    crop = ffhq_crop(face.landmarks.points_px, size)
+    picture = warp(photo.rgb, crop, (size, size))[0][None].requires_grad_()
+    net = load_mesh_landmarks()
+    points = net(picture)
+    wanted = apply_affine(crop, face.landmarks.points_px)
+    assert float((points[0] - wanted).norm(dim=1).mean()) < 0.02 * size
+    (slope,) = torch.autograd.grad((points - wanted).square().sum(), picture)
+    assert bool(torch.isfinite(slope).all()) and float(slope.abs().max()) > 0
+    assert not any(p.requires_grad for p in net.parameters())

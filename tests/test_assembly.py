@@ -1,0 +1,94 @@
+"""The projection completer is put together from the files that are there, and `auto` takes it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+from small_stylegan2 import discriminator_tensors, generator_tensors
+
+import ostec
+from ostec.assembly import load_projection_completer
+from ostec.cli import main
+from ostec.completion.projection import ProjectionCompleter
+from ostec.components import choose, demo_photo
+from ostec.errors import BadWeights, MissingWeights
+from ostec.models.library import GENERATORS, LIBRARY, find_generator, weights_folders
+
+GOLDEN = Path(__file__).parent / "data" / "golden"
+
+
+def test_without_a_generator_everything_needed_is_said(tmp_path: Path) -> None:
+    with pytest.raises(MissingWeights) as error:
+        ostec.load_parts(completer="projection", weights_dir=tmp_path)
+    first = GENERATORS[0]
+    for part in (first.file, str(first.url), first.licence, str(tmp_path), "ostec models get", "--completer prior"):
+        assert part in str(error.value)
+    assert choose(weights_dir=tmp_path).names["completer"] == "prior"
+
+
+def test_auto_takes_a_generator_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(GOLDEN / "stylegan2_ada_32px.pkl", tmp_path / "ffhq.pkl")
+    monkeypatch.setenv("OSTEC_WEIGHTS", str(tmp_path))
+    choice = choose()
+    assert choice.names["completer"] == "projection" and "ffhq.pkl" in choice.statement
+    parts = choice.load()
+    assert isinstance(parts.completer, ProjectionCompleter) and parts.completer.judges.discriminator is not None
+    assert "non-commercial" in parts.licences["ffhq.pkl"]
+    assert choose("prior").names["completer"] == "prior"
+
+
+def test_a_photo_is_completed_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(GOLDEN / "stylegan2_tf_32px.pkl", tmp_path / "stylegan2-ffhq-config-f.pkl")
+    monkeypatch.setenv("OSTEC_WEIGHTS", str(tmp_path))
+    options = [
+        "--texture-size",
+        "128",
+        "-i",
+        "3",
+        "--iterations-frontalize",
+        "2",
+        "-f",
+        "-p",
+        "--completer",
+        "projection",
+    ]
+    assert main(["run", "--source_dir", str(demo_photo()), "--save_dir", str(tmp_path / "out"), *options]) == 0
+    report = json.loads((tmp_path / "out" / "astronaut.json").read_text())
+    assert report["components"]["completer"] == "projection"
+    assert report["loss_terms"]["landmarks"] == "on" and "off" in report["loss_terms"]["identity"]
+    assert "stylegan2-ffhq-config-f.pkl" in report["licences"]
+    assert (tmp_path / "out" / "astronaut_frontal.png").is_file()
+
+
+def test_a_damaged_generator_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ffhq.pkl").write_bytes(b"<html>")
+    with pytest.raises(BadWeights, match=r"ffhq\.pkl"):
+        load_projection_completer(tmp_path, "cpu")
+
+
+def test_a_discriminator_of_another_size_is_left_out(tmp_path: Path) -> None:
+    pair = {f"generator.{n}": t for n, t in generator_tensors(32).items()}
+    pair |= {f"discriminator.{n}": t for n, t in discriminator_tensors(16).items()}
+    save_file(pair, tmp_path / "stylegan2-ffhq.safetensors")
+    assert load_projection_completer(tmp_path, "cpu").judges.discriminator is None
+
+
+def test_folders_are_searched_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named, given = tmp_path / "named", tmp_path / "given" / "deeper"
+    for folder in (named, given):
+        folder.mkdir(parents=True)
+        (folder / "ffhq.pkl").touch()
+    monkeypatch.setenv("OSTEC_WEIGHTS", str(named))
+    assert find_generator(weights_folders(given.parent)) == given / "ffhq.pkl"
+    assert find_generator(weights_folders()) == named / "ffhq.pkl"
+
+
+def test_every_file_says_whose_it_is_and_how_to_get_it() -> None:
+    assert len({entry.name for entry in LIBRARY}) == len({entry.file for entry in LIBRARY}) == len(LIBRARY)
+    for entry in LIBRARY:
+        assert entry.licence and entry.what and (entry.url or entry.how)
+        assert entry.url is None or entry.url.startswith("https://")
