@@ -62,15 +62,39 @@ def synthesise_slowly(tensors: dict[str, Tensor], w_plus: Tensor, noise: bool, r
 
 @pytest.mark.parametrize("resolution", [4, 8, 16])
 @pytest.mark.parametrize("noise", ["const", "none"])
-def test_pictures_and_gradients_are_those_of_the_textbook(resolution: int, noise: str) -> None:
+@pytest.mark.parametrize("fused", [True, False])
+def test_pictures_and_gradients_are_those_of_the_textbook(resolution: int, noise: str, fused: bool) -> None:
     tensors = generator_tensors()
     w_plus = torch.randn(2, 6, 8, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    ours = Generator(tensors).synthesis(w_plus, resolution, "const" if noise == "const" else "none")
+    generator = Generator(tensors)
+    generator.fused = fused
+    ours = generator.synthesis(w_plus, resolution, "const" if noise == "const" else "none")
     theirs = synthesise_slowly(tensors, w_plus, noise == "const", resolution)
     weights = torch.randn(ours.shape, generator=torch.Generator().manual_seed(2))
     gradients = [torch.autograd.grad((p * weights).sum(), w_plus)[0] for p in (ours, theirs)]
     assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-5)
     assert torch.allclose(*gradients, rtol=1e-4, atol=1e-4 * float(gradients[1].abs().max()))
+
+
+@pytest.mark.parametrize("clamp", [math.inf, 0.8])
+@pytest.mark.parametrize("faces", [1, 3])
+def test_few_passes_and_plain_formulas_agree(clamp: float, faces: int) -> None:
+    tensors = generator_tensors(resolution=64, channels=20) | {"clamp": torch.tensor(clamp)}
+    draw = torch.Generator().manual_seed(5)
+    w_plus = torch.randn(faces, 10, 8, generator=draw).requires_grad_()
+    generator, found = Generator(tensors), []
+    weights = torch.randn(faces, 3, 64, 64, generator=draw)
+    for generator.fused in (True, False):
+        picture = generator.synthesis(w_plus)
+        found.append((picture, *torch.autograd.grad((picture * weights).sum(), w_plus)))
+    for ours, theirs in zip(*found, strict=True):
+        assert float((ours - theirs).abs().max()) < 1e-4 * float(theirs.abs().max())
+
+
+def test_divergence_is_not_hidden() -> None:
+    w_plus = torch.zeros(1, 6, 8)
+    w_plus[0, 2, 0] = math.nan
+    assert bool(Generator(generator_tensors()).synthesis(w_plus).isnan().any())
 
 
 def test_no_weight_asks_for_a_gradient() -> None:
