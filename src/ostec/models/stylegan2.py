@@ -104,6 +104,7 @@ class Generator(nn.Module):
         if self.fused and x.device.type == "cpu":
             x = x.contiguous(memory_format=torch.channels_last)
         for k, block in enumerate(self.blocks):
+            assert isinstance(block, _Block)
             latents = w_plus[:, max(0, 2 * k - 1) : 2 * k + 2].unbind(dim=1)
             step = block.fused if self.fused and x.device.type == "cpu" else block
             x, rgb = step(x, latents, noise == "const", self.clamp)

@@ -60,13 +60,14 @@ class FusedLayer(torch.autograd.Function):
                 weight = (forth * own[:, None, None, None]).contiguous(memory_format=torch.channels_last)
                 wide = F.conv_transpose2d(face, weight, stride=2)
                 out = _empty(1, forth.shape[1], 2 * x.shape[2], 2 * x.shape[3])
-                _smooth_and_activate(_rows(wide), _rows(out), *_arrays(scale, noise, bias), clamp)
+                _smooth_and_activate(_rows(wide), _rows(out), _arrays(scale, noise, bias), clamp)
             else:
                 weight = (forth * own[None, :, None, None]).contiguous(memory_format=torch.channels_last)
                 out = F.conv2d(face, weight, padding=1)
-                _activate(_rows(out), *_arrays(scale, noise, bias), clamp)
+                _activate(_rows(out), _arrays(scale, noise, bias), clamp)
             outs.append(out)
         activations = outs[0] if len(outs) == 1 else torch.cat(outs)
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, style, size, rgb_weight, noise, bias, activations)
         ctx.kernels, ctx.clamp, ctx.up = kernels, clamp, up
         flat = activations.permute(0, 2, 3, 1).flatten(1, 2)
@@ -77,11 +78,10 @@ class FusedLayer(torch.autograd.Function):
     def backward(ctx: Any, *slopes: Tensor | None) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Slopes of x, style, size and rgb_weight."""
         x, style, size, rgb_weight, noise, bias, activations = ctx.saved_tensors
-        of_activations, of_picture = slopes
-        if of_activations is None:
-            of_activations = torch.zeros_like(activations)
-        if of_picture is None:
-            of_picture = torch.zeros(len(x), rgb_weight.shape[1], *activations.shape[2:])
+        nothing = x.new_zeros(len(x), 0, *activations.shape[2:])
+        of_activations, of_picture = (nothing if slope is None else slope for slope in slopes)
+        if not of_picture.shape[1]:
+            rgb_weight = rgb_weight[:, :0]
         of_x, of_style, of_size, of_rgb = [], [], [], []
         for i in range(len(x)):
             out = activations[i : i + 1]
@@ -99,7 +99,8 @@ class FusedLayer(torch.autograd.Function):
             of_style.append(_scale_back(_rows(back), _rows(x[i : i + 1]), _array(style[i])))
             of_x.append(back)
         slope = of_x[0] if len(of_x) == 1 else torch.cat(of_x)
-        return slope, torch.stack(of_style), torch.stack(of_size), torch.stack(of_rgb), None, None, None, None, None
+        of_rgb = torch.stack(of_rgb) if of_picture.shape[1] else None
+        return slope, torch.stack(of_style), torch.stack(of_size), of_rgb, None, None, None, None, None
 
 
 def kernels(weight: Tensor, up: bool) -> tuple[Tensor, Tensor]:
@@ -118,29 +119,26 @@ def _deactivate(
     height, channels, planes = out.shape[2], out.shape[1], rgb.shape[0]
     inner = _empty(*out.shape)
     by_size, by_rgb = np.zeros((_PARTS, channels), np.float32), np.zeros((_PARTS, planes, channels), np.float32)
-    arrays = [_rows(t) for t in (out, slope, of_picture, inner)]
-    small = [*_arrays(size, noise, bias), _array(rgb)]
+    arrays = [*(_rows(t) for t in (out, slope, of_picture, inner)), *_arrays(size, noise, bias, rgb)]
 
     def part(low: int, high: int) -> None:
         for i in range(low, high):
-            rows = height * i // _PARTS, height * (i + 1) // _PARTS
-            _deactivate_rows(*rows, *arrays, *small, np.float32(clamp), by_size[i], by_rgb[i])
+            first, last = height * i // _PARTS, height * (i + 1) // _PARTS
+            _deactivate_rows(first, last, np.float32(clamp), by_size[i], by_rgb[i], *arrays)
 
     with Bands() as bands:
         bands(_PARTS, inner[0, 0].numel() * channels // _PARTS, part)
     return inner, torch.from_numpy(by_size.sum(axis=0)) / size, torch.from_numpy(by_rgb.sum(axis=0))
 
 
-def _smooth_and_activate(
-    wide: NDArray, out: NDArray, size: NDArray, noise: NDArray, bias: NDArray, clamp: float
-) -> None:
+def _smooth_and_activate(wide: NDArray, out: NDArray, shape: tuple[NDArray, ...], clamp: float) -> None:
     with Bands() as bands:
-        bands(len(out), out[0].size, lambda a, b: _smooth_rows(a, b, wide, out, size, noise, bias, np.float32(clamp)))
+        bands(len(out), out[0].size, lambda a, b: _smooth_rows(a, b, np.float32(clamp), wide, out, *shape))
 
 
-def _activate(out: NDArray, size: NDArray, noise: NDArray, bias: NDArray, clamp: float) -> None:
+def _activate(out: NDArray, shape: tuple[NDArray, ...], clamp: float) -> None:
     with Bands() as bands:
-        bands(len(out), out[0].size, lambda a, b: _activate_rows(a, b, out, size, noise, bias, np.float32(clamp)))
+        bands(len(out), out[0].size, lambda a, b: _activate_rows(a, b, np.float32(clamp), out, *shape))
 
 
 def _smooth_back(inner: NDArray, wide: NDArray) -> None:
@@ -179,7 +177,7 @@ def _arrays(*tensors: Tensor) -> tuple[NDArray, ...]:
 
 
 @njit(cache=True, nogil=True, fastmath={"contract", "nsz"}, error_model="numpy")
-def _activate_rows(low, high, out, size, noise, bias, clamp):
+def _activate_rows(low, high, clamp, out, size, noise, bias):
     """Rows low..high-1 of `out`, in place."""
     for y in range(low, high):
         for x in range(out.shape[1]):
@@ -191,7 +189,7 @@ def _activate_rows(low, high, out, size, noise, bias, clamp):
 
 
 @njit(cache=True, nogil=True, fastmath={"contract", "nsz"}, error_model="numpy")
-def _smooth_rows(low, high, wide, out, size, noise, bias, clamp):
+def _smooth_rows(low, high, clamp, wide, out, size, noise, bias):
     """Rows low..high-1 of `out`: `wide` under [1, 3, 3, 1] / 4 along both axes, one zero around it, then activated."""
     width, channels = wide.shape[1], wide.shape[2]
     row = np.zeros((width + 2, channels), np.float32)
@@ -219,23 +217,21 @@ def _smooth_rows(low, high, wide, out, size, noise, bias, clamp):
 
 
 @njit(cache=True, nogil=True, fastmath={"contract", "nsz"}, error_model="numpy")
-def _deactivate_rows(low, high, out, slope, picture, inner, size, noise, bias, rgb, clamp, by_size, by_rgb):
+def _deactivate_rows(low, high, clamp, by_size, by_rgb, out, slope, picture, inner, size, noise, bias, rgb):
     """Rows low..high-1 of `inner`, and sums for the slopes of `size` (times it) and `rgb`."""
     one = np.float32(1)
     for y in range(low, high):
         for x in range(out.shape[1]):
             n = noise[y, x]
-            for k in range(rgb.shape[0]):
-                p = picture[y, x, k]
-                for c in range(out.shape[2]):
-                    by_rgb[k, c] += p * out[y, x, c]
+            for c in range(out.shape[2]):
+                inner[y, x, c] = slope[y, x, c] if slope.shape[2] else np.float32(0)
             if rgb.shape[0] == 3:
                 p, q, r = picture[y, x, 0], picture[y, x, 1], picture[y, x, 2]
                 for c in range(out.shape[2]):
-                    inner[y, x, c] = slope[y, x, c] + p * rgb[0, c] + q * rgb[1, c] + r * rgb[2, c]
-            else:
-                for c in range(out.shape[2]):
-                    inner[y, x, c] = slope[y, x, c]
+                    inner[y, x, c] += p * rgb[0, c] + q * rgb[1, c] + r * rgb[2, c]
+                    by_rgb[0, c] += p * out[y, x, c]
+                    by_rgb[1, c] += q * out[y, x, c]
+                    by_rgb[2, c] += r * out[y, x, c]
             for c in range(out.shape[2]):
                 a = out[y, x, c]
                 turn = _GAIN if a > 0 else _GAIN * _SLOPE
