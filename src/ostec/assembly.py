@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from ostec.errors import BadWeights
 from ostec.geometry.raster import rasterise
 from ostec.interfaces import IdentityNet, Judges
 from ostec.models.identity import embeddings, load_mobilefacenet
+from ostec.models.iresnet import load_iresnet
 from ostec.models.landmarks import load_mesh_landmarks
 from ostec.models.library import GENERATORS, JUDGES, find, require_generator, weights_folders
 from ostec.models.perceptual import load_lpips
@@ -29,7 +30,7 @@ def load_projection_completer(weights_dir: Path | None, device: str) -> Projecti
     generator = load_generator(path, device)
     judges = Judges(
         landmarks=load_mesh_landmarks(device),
-        identity=_identity(find("mobilefacenet_arcface.safetensors", folders), device),
+        identity=_identity(folders, device),
         **_perceptual(find("vgg16-397923af.pth", folders), find("lpips_v0.1_vgg.*", folders), device),
         discriminator=_discriminator(path, device, generator.resolution),
     )
@@ -44,11 +45,12 @@ def licences(weights_dir: Path | None) -> Mapping[str, str]:
     return {entry.file: entry.licence for entry in used if entry is not None}
 
 
-def _identity(path: Path | None, device: str) -> IdentityNet | None:
-    if path is None:
-        return None
-    net = load_mobilefacenet(path).to(device).requires_grad_(False)
-    return lambda pictures, landmarks_px: embeddings(net, pictures, landmarks_px)
+def _identity(folders: Sequence[Path], device: str) -> IdentityNet | None:
+    for file, load in (("arcface.pth", load_iresnet), ("mobilefacenet_arcface.safetensors", load_mobilefacenet)):
+        if path := find(file, folders):
+            net = load(path).to(device).requires_grad_(False)
+            return lambda pictures, landmarks_px: embeddings(net, pictures, landmarks_px)
+    return None
 
 
 def _perceptual(trunk: Path | None, heads: Path | None, device: str) -> dict[str, Any]:

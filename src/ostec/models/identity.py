@@ -173,7 +173,7 @@ def identity_similarity(
     return float((one @ other).clamp(-1, 1))
 
 
-def embeddings(net: MobileFaceNet, pictures: Tensor, landmarks_px: Tensor) -> Tensor:
+def embeddings(net: nn.Module, pictures: Tensor, landmarks_px: Tensor) -> Tensor:
     """[N, E] of length 1, of pictures [N, 3, H, W] sRGB 0..1 with landmarks [N, 68, 2] px, iBUG order; differentiable
     in the pictures. Raises `BadGeometry` where landmarks coincide or are not finite."""
     crops = [_aligned(picture, points.cpu()) for picture, points in zip(pictures, landmarks_px, strict=True)]

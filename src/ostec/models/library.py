@@ -98,6 +98,14 @@ GENERATORS = (
 
 JUDGES = (
     WeightFile(
+        "arcface",
+        "arcface.pth",
+        "identity, before MobileFaceNet",
+        "InsightFace: non-commercial research",
+        None,
+        "Save `backbone.pth` of an IResNet from the model zoo of insightface's arcface_torch under this name",
+    ),
+    WeightFile(
         "vgg16",
         "vgg16-397923af.pth",
         "features and trunk of LPIPS",
