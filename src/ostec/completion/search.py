@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 
 _DECAYS = 25
 _SETTLED_GAIN, _SETTLED_STEPS, _SMOOTHING = 0.5, 10, 0.9
-_SMALL_PX = 64
+_SMALL_PX, _LARGEST_TRIED_PX = 64, 128
 _SAMPLES, _UNEXPLAINED = 4, 0.5
 
 
@@ -42,7 +43,7 @@ class Plan:
 
 ORIGINAL = Plan("ggt", 0.25, ((0, 1.0),), redraw_beyond=2.0, keep_new=0.75, stop_early=True)
 """As the released code searches (METHOD section 1)."""
-DEFAULT = Plan("ggt", 0.25, ((64, 0.3), (128, 0.3), (256, 0.4)))
+DEFAULT = Plan("ggt", 0.5, ((64, 0.3), (128, 0.3), (256, 0.4)))
 """Coarse to fine: the first steps need not know about pores, and cost a tenth."""
 
 
@@ -168,14 +169,17 @@ class _Best:
 @torch.no_grad()
 def best_of_random(generator: Generator, objective: Objective, faces: int, count: int, seed: int) -> Tensor:
     """[N, L, W]: for each of the N = `faces` that `objective` judges, the best of the mean latent and `count` random
-    ones, by the loss of a small picture."""
+    ones, by the loss of a small picture; of a generator whose small pictures tell nothing, the mean latent."""
+    mean, pyramid = generator.w_avg.repeat(faces, generator.num_ws, 1), Pyramid.of(generator, DEFAULT, seed)
+    size_px = pyramid.faithful(_SMALL_PX)
+    if size_px > _LARGEST_TRIED_PX:
+        return mean
     z = torch.randn(count, generator.z_dim, generator=torch.Generator().manual_seed(seed)).to(generator.w_avg)
     candidates = torch.cat([generator.w_avg[None], generator.mapping(z)])
-    pyramid = Pyramid.of(generator, DEFAULT, seed)
     losses = []
     for w in candidates:
         w_plus = w.expand(1, generator.num_ws, -1)
-        picture = pyramid.picture(w_plus, pyramid.faithful(_SMALL_PX))
+        picture = pyramid.picture(w_plus, size_px)
         losses.append(objective(picture.expand(faces, -1, -1, -1), w_plus.expand(faces, -1, -1)))
     best = torch.stack(losses).nan_to_num(math.inf).argmin(dim=0)
     return candidates[best][:, None].repeat(1, generator.num_ws, 1)
@@ -195,6 +199,7 @@ class Pyramid:
     """Size -> (gain, offset), each [3, 1, 1]."""
 
     @classmethod
+    @lru_cache(maxsize=2)  # generators are hashed by identity
     @torch.no_grad()
     def of(cls, generator: Generator, plan: Plan, seed: int) -> Pyramid:
         """The sizes that a plan asks for."""
