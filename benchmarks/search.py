@@ -51,7 +51,7 @@ def search_theirs(
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        found.append((time.perf_counter() - begin, float(loss)))
+        found.append((time.perf_counter() - begin, float(loss.detach())))
     return found
 
 
