@@ -8,7 +8,6 @@ from typing import Any
 
 from ostec.completion.prior import load_prior_completer
 from ostec.completion.projection import ProjectionCompleter
-from ostec.errors import BadWeights
 from ostec.geometry.raster import rasterise
 from ostec.interfaces import IdentityNet, Judges
 from ostec.models.identity import embeddings, load_mobilefacenet
@@ -16,8 +15,7 @@ from ostec.models.iresnet import load_iresnet
 from ostec.models.landmarks import load_mesh_landmarks
 from ostec.models.library import GENERATORS, JUDGES, find, require_generator, weights_folders
 from ostec.models.perceptual import load_lpips
-from ostec.models.stylegan2_discriminator import Discriminator
-from ostec.models.stylegan2_files import load_discriminator, load_generator
+from ostec.models.stylegan2_files import load_networks
 
 _MIDDLE = 2
 """Of VGG16's five taps: block3_conv3, the layer of the released code."""
@@ -27,12 +25,12 @@ def load_projection_completer(weights_dir: Path | None, device: str) -> Projecti
     """With the first generator that is there. Raises `MissingWeights`, `BadWeights`."""
     folders = weights_folders(weights_dir)
     path = require_generator(folders)
-    generator = load_generator(path, device)
+    generator, discriminator = load_networks(path, device)
     judges = Judges(
         landmarks=load_mesh_landmarks(device),
         identity=_identity(folders, device),
-        **_perceptual(find("vgg16-397923af.pth", folders), find("lpips_v0.1_vgg.*", folders), device),
-        discriminator=_discriminator(path, device, generator.resolution),
+        **_perceptual(folders, device),
+        discriminator=discriminator if discriminator and discriminator.resolution == generator.resolution else None,
     )
     return ProjectionCompleter(generator, judges, load_prior_completer(), rasterise)
 
@@ -53,16 +51,10 @@ def _identity(folders: Sequence[Path], device: str) -> IdentityNet | None:
     return None
 
 
-def _perceptual(trunk: Path | None, heads: Path | None, device: str) -> dict[str, Any]:
+def _perceptual(folders: Sequence[Path], device: str) -> dict[str, Any]:
+    trunk = find("vgg16-397923af.pth", folders)
+    heads = find("lpips_v0.1_vgg.pth", folders) or find("lpips_v0.1_vgg.safetensors", folders)
     if trunk is None or heads is None:
         return {}
     net = load_lpips(trunk, heads).to(device).requires_grad_(False)
     return {"perceptual": net, "features": lambda pictures: net.features(pictures)[_MIDDLE]}
-
-
-def _discriminator(path: Path, device: str, resolution: int) -> Discriminator | None:
-    try:
-        found = load_discriminator(path, device)
-    except BadWeights:  # many files hold the generator alone
-        return None
-    return found if found.resolution == resolution else None

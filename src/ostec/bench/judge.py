@@ -46,10 +46,12 @@ def load_judges(weights_dir: Path | None) -> Judges:
     if weights_dir is None:
         return Judges()
     from ostec.models.identity import identity_similarity, load_mobilefacenet
+    from ostec.models.library import find
     from ostec.models.perceptual import load_lpips
 
     identity = lpips = None
-    if found := _find(weights_dir, _IDENTITY):
+    folders = (weights_dir,)
+    if found := find(_IDENTITY, folders):
         net = load_mobilefacenet(found)
 
         def compare(first: Tensor, second: Tensor, points: Tensor, points_second: Tensor) -> float:
@@ -57,12 +59,8 @@ def load_judges(weights_dir: Path | None) -> Judges:
 
         identity = compare
     for kind, file in _TRUNKS.items():
-        trunk, heads = _find(weights_dir, file), _find(weights_dir, f"lpips_v0.1_{kind}.safetensors")
+        trunk, heads = find(file, folders), find(f"lpips_v0.1_{kind}.safetensors", folders)
         if trunk and heads:
             lpips = load_lpips(trunk, heads)
             break
     return Judges(identity, lpips)
-
-
-def _find(folder: Path, file: str) -> Path | None:
-    return next((path for path in sorted([*folder.glob(file), *folder.glob(f"*/{file}")])), None)

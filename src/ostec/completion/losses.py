@@ -21,8 +21,7 @@ _C1, _C2 = 0.01**2, 0.03**2
 
 def log_cosh(generated: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Mean log cosh of the difference in grey levels 0..255: square for small errors, absolute for large ones."""
-    x = 255 * (generated - target) * mask
-    return (x.abs() + F.softplus(-2 * x.abs()) - math.log(2)).mean(dim=(1, 2, 3))
+    return _mean_log_cosh(255 * (generated - target) * mask)
 
 
 def ms_ssim_loss(generated: Tensor, target: Tensor, mask: Tensor) -> Tensor:
@@ -43,8 +42,7 @@ def feature_loss(features: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tens
     """Mean log cosh of the difference of a network's features [N, C, h, w] of the masked pictures."""
 
     def term(generated: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-        x = features(generated * mask) - features(target * mask)
-        return (x.abs() + F.softplus(-2 * x.abs()) - math.log(2)).mean(dim=(1, 2, 3))
+        return _mean_log_cosh(features(generated * mask) - features(target * mask))
 
     return term
 
@@ -76,6 +74,11 @@ def landmark_loss(points_px: Tensor, wanted_px: Tensor, trust: Tensor, size_px: 
 def identity_loss(embeddings: Tensor, wanted: Tensor) -> Tensor:
     """1 - cosine of embeddings [N, E]: 0..2."""
     return 1 - F.cosine_similarity(embeddings, wanted, dim=1)
+
+
+def _mean_log_cosh(x: Tensor) -> Tensor:
+    """[N] of [N, C, H, W], without overflow."""
+    return (x.abs() + F.softplus(-2 * x.abs()) - math.log(2)).mean(dim=(1, 2, 3))
 
 
 def _ssim_parts(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
@@ -26,14 +26,6 @@ WEIGHTS: Mapping[str, float] = {
 """The paper's; but landmarks are points here and not heat maps, so theirs is ours: five for 3 % of the picture."""
 FRONTAL_IDENTITY_WEIGHT = 100.0
 _JUDGED_PX = 256
-_NEEDS = {
-    "features": "features",
-    "perceptual": "perceptual",
-    "discriminator": "discriminator",
-    "landmarks": "landmarks",
-    "identity": "identity",
-}
-"""Term -> network."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +107,7 @@ class Objective:
 def terms_in_use(judges: Judges) -> dict[str, str]:
     """Term -> "on", or why it is off."""
     state = dict.fromkeys(WEIGHTS, "on")
-    for term, network in _NEEDS.items():
-        if getattr(judges, network) is None:
-            state[term] = "off: its network is not among the weights"
+    for network in fields(judges):  # terms are called as the networks they need
+        if getattr(judges, network.name) is None:
+            state[network.name] = "off: its network is not among the weights"
     return state

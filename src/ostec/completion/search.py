@@ -76,6 +76,7 @@ def search(
     draw = torch.Generator().manual_seed(seed)
     w = start.detach().clone().requires_grad_()
     pyramid, best = Pyramid.of(generator, plan, seed), _Best.before(w)
+    best.at_size(pyramid.faithful(_size_at(plan, 0.0)))
     optimiser = make_optimiser(plan.optimiser, w, plan.learning_rate)
     for step in range(steps):
         tell(step / steps)

@@ -34,12 +34,28 @@ def load_generator(path: str | Path, device: str | torch.device = "cpu") -> Gene
     Runs nothing that the file holds. Raises `MissingWeights` where there is no file, `BadWeights` where it is no
     such file, or damaged.
     """
-    return Generator(_tensors(Path(path), _GENERATOR), str(path)).to(device).eval()
+    path = Path(path)
+    return Generator(_network(_networks(path), path, _GENERATOR), str(path)).to(device).eval()
 
 
 def load_discriminator(path: str | Path, device: str | torch.device = "cpu") -> Discriminator:
     """The discriminator in a StyleGAN2 file. Raises as `load_generator`, also where the file holds none."""
-    return Discriminator(_tensors(Path(path), _DISCRIMINATOR), str(path)).to(device).eval()
+    path = Path(path)
+    return Discriminator(_network(_networks(path), path, _DISCRIMINATOR), str(path)).to(device).eval()
+
+
+def load_networks(path: Path, device: str | torch.device = "cpu") -> tuple[Generator, Discriminator | None]:
+    """The generator of a StyleGAN2 file, and the discriminator where one can be had from it; the file is read once.
+
+    Raises as `load_generator`.
+    """
+    networks = _networks(path)
+    generator = Generator(_network(networks, path, _GENERATOR), str(path)).to(device).eval()
+    try:
+        discriminator = Discriminator(_network(networks, path, _DISCRIMINATOR), str(path)).to(device).eval()
+    except BadWeights:  # many files hold the generator alone
+        return generator, None
+    return generator, discriminator
 
 
 def converted(path: Path) -> bytes:
@@ -52,8 +68,7 @@ def converted(path: Path) -> bytes:
     return save(flat, {"format": "ostec StyleGAN2"})
 
 
-def _tensors(path: Path, network: str) -> Mapping[str, Tensor]:
-    networks = _networks(path)
+def _network(networks: Mapping[str, Mapping[str, Tensor]], path: Path, network: str) -> Mapping[str, Tensor]:
     if network not in networks:
         raise BadWeights(f"{path} holds no {network.rstrip('.')}. {_REMEDY}")
     return networks[network]
