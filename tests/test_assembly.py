@@ -77,6 +77,14 @@ def test_a_discriminator_of_another_size_is_left_out(tmp_path: Path) -> None:
     assert load_projection_completer(tmp_path, "cpu").judges.discriminator is None
 
 
+def test_a_download_that_broke_off_is_no_weight_file(tmp_path: Path) -> None:
+    shutil.copy(GOLDEN / "stylegan2_ada_32px.pkl", tmp_path / "ffhq.pkl")
+    for name in ("vgg16-397923af.pth", "lpips_v0.1_vgg.pth.part", "arcface.pth.part"):
+        (tmp_path / name).touch()
+    judges = load_projection_completer(tmp_path, "cpu").judges
+    assert judges.perceptual is None and judges.identity is None
+
+
 def test_folders_are_searched_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     named, given = tmp_path / "named", tmp_path / "given" / "deeper"
     for folder in (named, given):

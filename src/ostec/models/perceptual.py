@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ostec.errors import BadWeights, MissingWeights
+from ostec.errors import BadWeights
 from ostec.models.blaze import fill
+from ostec.models.weights import read_stored
 
 _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)
@@ -75,17 +75,11 @@ _LAYOUTS = {
 
 
 def read_weights(path: Path, remedy: str) -> dict[str, Tensor]:
-    """The tensors by name of a `.safetensors` file or, under any other name, of what `torch.save` wrote.
+    """The tensors by name of a `.safetensors` file or of what `torch.save` wrote.
 
-    Runs no code that a file may hold. `remedy` ends the message of `MissingWeights` and `BadWeights`.
+    `remedy` ends the message of `MissingWeights` and `BadWeights`.
     """
-    if not path.is_file():
-        raise MissingWeights(f"{path} is missing. {remedy}")
-    try:
-        tensors = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except Exception as error:  # both libraries raise whatever their parsers do
-        kind = type(error).__name__
-        raise BadWeights(f"{path} is truncated, or holds more or other than weights ({kind}). {remedy}") from error
+    tensors = read_stored(path, remedy)
     if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
         raise BadWeights(f"{path} does not hold tensors by name. {remedy}")
     return {str(name): tensor.detach() for name, tensor in tensors.items()}

@@ -81,7 +81,7 @@ def unpickle(data: bytes, source: str) -> Any:
         _check_instructions(data)
         return _Unpickler(data).load()
     except Exception as error:  # a hostile file can raise anything
-        raise BadWeights(f"{source} is not a network file, or is damaged: {error}") from error
+        raise BadWeights(f"{source} is not a network file, or is damaged: {error}.") from error
 
 
 def _check_instructions(data: bytes) -> None:

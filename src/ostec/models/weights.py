@@ -25,7 +25,7 @@ def read_stored(path: Path, remedy: str) -> Any:
         raise MissingWeights(f"{path} is missing. {remedy}")
     try:
         if path.stat().st_size > _LARGEST_BYTES:
-            raise BadWeights(f"{path} is larger than any network here: {path.stat().st_size >> 20} MB. {remedy}")
+            raise BadWeights(f"{path} is larger than any network here: {path.stat().st_size >> 20} MB.")
         with path.open("rb") as file:
             start = file.read(16)
         if ".safetensors" in path.suffixes:
@@ -34,8 +34,8 @@ def read_stored(path: Path, remedy: str) -> Any:
             _check_zip(path)
             return torch.load(path, "cpu", weights_only=True)
         return unpickle(path.read_bytes(), str(path))
-    except BadWeights:
-        raise
+    except BadWeights as error:
+        raise BadWeights(f"{error} {remedy}") from error
     except Exception as error:  # the libraries raise whatever their parsers do
         raise BadWeights(f"{path} is truncated, or is not a weight file ({type(error).__name__}). {remedy}") from error
 
