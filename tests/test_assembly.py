@@ -16,7 +16,8 @@ from ostec.cli import main
 from ostec.completion.projection import ProjectionCompleter
 from ostec.components import choose, demo_photo
 from ostec.errors import BadWeights, MissingWeights
-from ostec.models.library import GENERATORS, LIBRARY, find_generator, weights_folders
+from ostec.models import library
+from ostec.models.library import GENERATORS, LIBRARY, WeightFile, find_generator, weights_folders
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
 
@@ -100,3 +101,23 @@ def test_every_file_says_whose_it_is_and_how_to_get_it() -> None:
     for entry in LIBRARY:
         assert entry.licence and entry.what and (entry.url or entry.how)
         assert entry.url is None or entry.url.startswith("https://")
+
+
+def test_a_part_names_every_file_that_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, form, public = (
+        WeightFile("a", "a.bin", "first", "MIT", "https://example.org/a"),
+        WeightFile("b", "b.bin", "second", "by a form", None, "Fill in the form"),
+        WeightFile("c", "c.bin", "third", "MIT", "https://example.org/c"),
+    )
+    monkeypatch.setattr(library, "PARTS", {"head": (there, form, public)})
+    (tmp_path / "a.bin").write_bytes(b"")
+    assert not library.has("head", (tmp_path,))
+    with pytest.raises(
+        MissingWeights, match="b.bin.*second; by a form.*Fill in the form; c.bin.*models get c"
+    ) as refused:
+        library.require("head", (tmp_path,))
+    assert "a.bin" not in str(refused.value)
+    for file in ("b.bin", "c.bin"):
+        (tmp_path / file).write_bytes(b"")
+    assert library.has("head", (tmp_path,))
+    assert library.require("head", (tmp_path,)) == {f"{x}.bin": tmp_path / f"{x}.bin" for x in "abc"}

@@ -27,7 +27,7 @@ class StatedChoice(FakeChoice):
 def choice(monkeypatch: pytest.MonkeyPatch) -> StatedChoice:
     """The fake parts in place of the real ones."""
     fake = StatedChoice()
-    monkeypatch.setattr(components, "choose", lambda completer, reconstructor, device: fake)
+    monkeypatch.setattr(components, "choose", lambda *names, **others: fake)
     return fake
 
 

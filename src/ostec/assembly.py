@@ -13,7 +13,7 @@ from ostec.interfaces import IdentityNet, Judges
 from ostec.models.identity import embeddings, load_mobilefacenet
 from ostec.models.iresnet import load_iresnet
 from ostec.models.landmarks import load_mesh_landmarks
-from ostec.models.library import GENERATORS, JUDGES, find, require_generator, weights_folders
+from ostec.models.library import GENERATORS, JUDGES, PARTS, find, require_generator, weights_folders
 from ostec.models.perceptual import load_lpips
 from ostec.models.stylegan2_files import load_networks
 
@@ -35,8 +35,10 @@ def load_projection_completer(weights_dir: Path | None, device: str) -> Projecti
     return ProjectionCompleter(generator, judges, load_prior_completer(), rasterise)
 
 
-def licences(weights_dir: Path | None) -> Mapping[str, str]:
-    """File -> licence, of the files that `load_projection_completer` would use."""
+def licences(part: str, weights_dir: Path | None) -> Mapping[str, str]:
+    """File -> licence, of the weight files that a part would use."""
+    if part in PARTS:
+        return {entry.file: entry.licence for entry in PARTS[part]}
     folders = weights_folders(weights_dir)
     used = [next((entry for entry in GENERATORS if find(entry.file, folders)), None)]
     used += [entry for entry in JUDGES if find(entry.file, folders)]

@@ -48,6 +48,10 @@ class Run:
     """What fills the hidden parts: auto, or a name; a wrong name lists them."""
     reconstructor: str = "auto"
     """What fits the 3D face: auto, or a name; a wrong name lists them."""
+    detector: str = "auto"
+    """What finds faces: auto, or a name; a wrong name lists them."""
+    segmenter: str = "auto"
+    """What tells skin from what hides it: auto, or a name; a wrong name lists them."""
     faces: Literal["largest", "all"] = "largest"
     """Which faces of a photo."""
     formats: tuple[str, ...] = _FORMATS
@@ -182,7 +186,7 @@ def _complete(photos: Sequence[Path], run: Run, options: Options) -> int:
     from ostec.components import choose
     from ostec.errors import CannotWrite
 
-    choice = choose(run.completer, run.reconstructor, run.device)
+    choice = choose(run.completer, run.reconstructor, run.device, detector=run.detector, segmenter=run.segmenter)
     print(f"ostec {__version__}: {choice.statement}")
     settings = Settings(**asdict(run.settings))
     with _Display(len(photos)) as display:

@@ -26,6 +26,14 @@ RASTERISERS = {"cpu": "ostec.geometry.raster:rasterise"}
 """Name -> "module:factory"; a rasteriser is a plain function, so there the factory is the part itself."""
 NEEDS_WEIGHTS = frozenset(("projection",))
 """Whose factory takes (folder with weight files or None, device)."""
+AUTO: Mapping[str, tuple[str, ...]] = {
+    "detector": ("mediapipe",),
+    "reconstructor": ("mediapipe",),
+    "segmenter": ("built-in",),
+    "completer": ("projection", "prior"),
+    "rasteriser": ("cpu",),
+}
+"""Of each kind, best first; auto takes the first whose files are there."""
 
 KINDS: Mapping[str, Mapping[str, str]] = {
     "detector": DETECTORS,
@@ -75,40 +83,51 @@ class Choice:
         from ostec.interfaces import Parts
 
         return Parts(
-            detector=build("detector", self.names["detector"]),
-            reconstructor=build("reconstructor", self.names["reconstructor"]),
-            segmenter=build("segmenter", self.names["segmenter"]),
-            rasterise=build("rasteriser", self.names["rasteriser"]),
-            completer=build("completer", self.names["completer"], self.weights_dir, self.device),
+            detector=self._build("detector"),
+            reconstructor=self._build("reconstructor"),
+            segmenter=self._build("segmenter"),
+            rasterise=self._build("rasteriser"),
+            completer=self._build("completer"),
             writer=_find("ostec.outputs:make_writer")(_find("ostec.report:draw_sheet")),
             names=self.names,
             licences={**{shipped.file: shipped.licence for shipped in SHIPPED}, **self._downloaded()},
         )
 
+    def _build(self, kind: str) -> Any:
+        return build(kind, self.names[kind], self.weights_dir, self.device)
+
     def _downloaded(self) -> Mapping[str, str]:
-        if self.names["completer"] not in NEEDS_WEIGHTS:
-            return {}
-        return _find("ostec.assembly:licences")(self.weights_dir)
+        found: dict[str, str] = {}
+        for name in self.names.values():
+            if name in NEEDS_WEIGHTS:
+                found |= _find("ostec.assembly:licences")(name, self.weights_dir)
+        return found
 
 
 def choose(
-    completer: str = "auto", reconstructor: str = "auto", device: str = "auto", weights_dir: Path | None = None
+    completer: str = "auto",
+    reconstructor: str = "auto",
+    device: str = "auto",
+    weights_dir: Path | None = None,
+    *,
+    detector: str = "auto",
+    segmenter: str = "auto",
 ) -> Choice:
     """Pick a part of every kind; "auto" takes the best that can be built here.
 
     Raises `UnknownComponent`, and `BadSettings` for a device that is not there.
     """
     device = _device(device)
-    generator = _find("ostec.models.library:find_generator")(_find("ostec.models.library:weights_folders")(weights_dir))
-    names = {
-        "detector": "mediapipe",
-        "reconstructor": "mediapipe" if reconstructor == "auto" else reconstructor,
-        "segmenter": "built-in",
-        "completer": ("projection" if generator else "prior") if completer == "auto" else completer,
-        "rasteriser": "cpu",
-    }
-    for kind, name in names.items():
-        _factory(kind, name)
+    folders = _find("ostec.models.library:weights_folders")(weights_dir)
+    has = _find("ostec.models.library:has")
+    asked = {"completer": completer, "reconstructor": reconstructor, "detector": detector, "segmenter": segmenter}
+    names = {}
+    for kind, best_first in AUTO.items():
+        name = asked.get(kind, "auto")
+        there = (known for known in best_first if known not in NEEDS_WEIGHTS or has(known, folders))
+        names[kind] = next(there) if name == "auto" else name
+        _factory(kind, names[kind])
+    generator = _find("ostec.models.library:find_generator")(folders)
     where = "the GPU" if device == "cuda" and names["completer"] in NEEDS_WEIGHTS else "the CPU"
     picked = f"{names['completer']} completion on the {names['reconstructor']} mesh, on {where}"
     return Choice(names, f"{picked}; {_better(names['completer'], generator)}.", device, weights_dir)
@@ -127,16 +146,20 @@ def load_parts(
     reconstructor: str = "auto",
     device: str = "auto",
     weights_dir: str | Path | None = None,
+    *,
+    detector: str = "auto",
+    segmenter: str = "auto",
 ) -> Parts:
     """Pick and build the parts; they serve any number of photos.
 
-    `completer` and `reconstructor` are names in `COMPLETERS` and `RECONSTRUCTORS` or "auto", `device` is one of
+    `completer`, `reconstructor`, `detector` and `segmenter` are names in `KINDS` or "auto", `device` is one of
     `DEVICES`. `weights_dir` is a folder with weight files of your own, looked into before the one that `OSTEC_WEIGHTS`
     names and the user's data folder. Raises `UnknownComponent`, `BadSettings`, `MissingWeights`, `BadWeights`.
     """
     if weights_dir is not None and not Path(weights_dir).is_dir():
         raise MissingWeights(f"{weights_dir}: not a folder. Give the folder that holds the weight files.")
-    return choose(completer, reconstructor, device, None if weights_dir is None else Path(weights_dir)).load()
+    folder = None if weights_dir is None else Path(weights_dir)
+    return choose(completer, reconstructor, device, folder, detector=detector, segmenter=segmenter).load()
 
 
 def demo_photo() -> Path:

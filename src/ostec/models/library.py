@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,7 +130,9 @@ JUDGES = (
         "Save the state dict of https://github.com/foamliu/MobileFaceNet as safetensors, with its own names",
     ),
 )
-LIBRARY = (*GENERATORS, *JUDGES)
+PARTS: Mapping[str, tuple[WeightFile, ...]] = {}
+"""Name of a part -> the files it cannot do without."""
+LIBRARY = (*GENERATORS, *JUDGES, *(entry for needed in PARTS.values() for entry in needed))
 
 
 def weights_folders(weights_dir: Path | None = None) -> tuple[Path, ...]:
@@ -147,6 +149,27 @@ def find(file: str, folders: Sequence[Path]) -> Path | None:
             if path.is_file():
                 return path
     return None
+
+
+def has(part: str, folders: Sequence[Path]) -> bool:
+    """Whether all files are there that a part of this name needs."""
+    if part == "projection":
+        return find_generator(folders) is not None
+    return all(find(entry.file, folders) for entry in PARTS[part])
+
+
+def require(part: str, folders: Sequence[Path]) -> dict[str, Path]:
+    """File name -> where it lies, of all that a part needs. Raises `MissingWeights` naming each that is absent."""
+    found = {entry.file: find(entry.file, folders) for entry in PARTS[part]}
+    absent = [entry for entry in PARTS[part] if found[entry.file] is None]
+    if absent:
+        each = "; ".join(
+            f"{entry.file} ({entry.what}; {entry.licence}): "
+            + (f"`ostec models get {entry.name}` downloads it from {entry.url}" if entry.url else entry.how)
+            for entry in absent
+        )
+        raise MissingWeights(f"{part!r} needs files that are not in {', '.join(map(str, folders))}: {each}.")
+    return {file: path for file, path in found.items() if path is not None}
 
 
 def find_generator(folders: Sequence[Path]) -> Path | None:
