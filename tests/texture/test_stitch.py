@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from ostec.texture.stitch import match_colour, stitch
+from ostec.geometry.bands import Bands
+from ostec.texture.stitch import _gathered, match_colour, stitch
 from ostec.types import Atlas, UVTexture
 
 SIZE = 96
@@ -65,3 +66,25 @@ def test_match_colour_undoes_a_change_of_gain_and_offset() -> None:
     assert (match_colour(view, photo).rgb - photo.rgb).abs().max() < 1e-5
     unrelated = UVTexture(view.rgb, -torch.ones(SIZE, SIZE))
     assert match_colour(unrelated, photo) is unrelated
+
+
+def test_gathering_is_what_the_owners_show() -> None:
+    """Texel by texel: its owner's colour; to a neighbour, the mean step of the owners who see both."""
+    draw = torch.Generator().manual_seed(0)
+    height, width = 7, 9
+    pictures = list(torch.rand(3, 3, height, width, generator=draw))
+    seen = list(torch.rand(3, height, width, generator=draw) > 0.2)
+    owner = torch.randint(0, 3, (height, width), generator=draw)
+    with Bands() as bands:
+        colour, (step_x, step_y) = _gathered(pictures, seen, owner, bands)
+    for i in range(height):
+        for j in range(width):
+            assert torch.equal(colour[:, i, j], pictures[int(owner[i, j])][:, i, j])
+            for steps, (k, m) in ((step_x, (i, j + 1)), (step_y, (i + 1, j))):
+                if k < height and m < width:
+                    owners = {int(owner[i, j]), int(owner[k, m])}
+                    shown = [
+                        pictures[o][:, k, m] - pictures[o][:, i, j] for o in owners if seen[o][i, j] & seen[o][k, m]
+                    ]
+                    mean = torch.stack(shown).mean(dim=0) if shown else torch.zeros(3)
+                    assert torch.allclose(steps[:, i, j], mean, atol=1e-6)

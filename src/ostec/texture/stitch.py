@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from numba import njit
 from torch import Tensor
 
+from ostec.geometry.bands import Bands
 from ostec.texture.poisson import solve
 from ostec.types import Atlas, UVTexture
 
@@ -46,36 +48,53 @@ def stitch(
     pictures = [*(t.rgb for t in atlas.textures), base]
     seen = [*(t.confidence > -1 for t in atlas.textures), inside]
     owner = torch.where(owner < 0, len(atlas.textures), owner)
-    target = _owned(pictures, owner)
-    step_x, step_y = (_steps(pictures, seen, owner, dim) for dim in (2, 1))
+    with Bands() as bands:
+        target, steps = _gathered(pictures, seen, owner, bands)
     edge_x, edge_y = ((_first(inside, d) & _second(inside, d)).float() for d in (1, 0))
     scale = max(inside.shape) / 1024
     pull = torch.where(owner == len(atlas.textures), _PULL_BASE_PX_AT_1024, reach_px_at_1024)
-    rgb = solve(target, inside & ~keep, step_x, step_y, edge_x, edge_y, (pull * scale) ** -2)
+    rgb = solve(target, inside & ~keep, *steps, edge_x, edge_y, (pull * scale) ** -2)
     rgb = torch.where(inside & ~keep, rgb.clamp(0, 1), target)
-    confidence = _owned([t.confidence[None] for t in atlas.textures] + [-torch.ones_like(base[:1])], owner)[0]
+    confidences = torch.stack([*(t.confidence for t in atlas.textures), torch.full_like(base[0], -1.0)])
+    confidence = confidences.gather(0, owner[None])[0]
     return UVTexture(rgb * inside, torch.where(inside, confidence, -1.0))
 
 
-def _owned(pictures: list[Tensor], owner: Tensor) -> Tensor:
-    """[C, H, W]: at each texel the picture of its owner."""
-    out = torch.zeros_like(pictures[0])
-    for index, picture in enumerate(pictures):
-        out = torch.where(owner == index, picture, out)
-    return out
-
-
-def _steps(pictures: list[Tensor], seen: list[Tensor], owner: Tensor, dim: int) -> Tensor:
-    """Differences between neighbours along `dim` of [3, H, W], as the owners of the two ends show them."""
-    plane = dim - 1
-    total = torch.zeros_like(pictures[0].narrow(dim, 1, pictures[0].shape[dim] - 1))
-    count = torch.zeros_like(total[0])
+def _gathered(
+    pictures: list[Tensor], seen: list[Tensor], owner: Tensor, bands: Bands
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """At each texel its owner's colour [3, H, W], and the differences to the neighbours on the right [3, H, W-1] and
+    below [3, H-1, W] as the owners of the two ends show them."""
+    _, height, width = pictures[0].shape
+    colour = torch.zeros(3, height, width)
+    steps = torch.zeros(3, height, width - 1), torch.zeros(3, height - 1, width)
+    votes = torch.zeros(height, width - 1), torch.zeros(height - 1, width)
+    out = colour.numpy(), *(t.numpy() for t in (*steps, *votes))
     for index, (picture, visible) in enumerate(zip(pictures, seen, strict=True)):
-        owns = (_first(owner, plane) == index) | (_second(owner, plane) == index)
-        votes = (owns & _first(visible, plane) & _second(visible, plane)).float()
-        total += votes * picture.diff(dim=dim)
-        count += votes
-    return total / count.clamp(min=1)
+        arrays = owner.numpy(), picture.contiguous().numpy(), visible.numpy(), *out
+        bands(height, width, lambda low, high, i=index, a=arrays: _gather_rows(low, high, i, *a))
+    return colour, (steps[0].div_(votes[0].clamp_(min=1)), steps[1].div_(votes[1].clamp_(min=1)))
+
+
+@njit(cache=True, nogil=True)
+def _gather_rows(low, high, index, owner, picture, seen, colour, step_x, step_y, votes_x, votes_y):
+    height, width = owner.shape
+    for i in range(low, high):
+        for j in range(width):
+            here = owner[i, j] == index
+            if here:
+                for c in range(3):
+                    colour[c, i, j] = picture[c, i, j]
+            if not seen[i, j]:
+                continue
+            if j + 1 < width and seen[i, j + 1] and (here or owner[i, j + 1] == index):
+                votes_x[i, j] += 1
+                for c in range(3):
+                    step_x[c, i, j] += picture[c, i, j + 1] - picture[c, i, j]
+            if i + 1 < height and seen[i + 1, j] and (here or owner[i + 1, j] == index):
+                votes_y[i, j] += 1
+                for c in range(3):
+                    step_y[c, i, j] += picture[c, i + 1, j] - picture[c, i, j]
 
 
 def _first(image: Tensor, dim: int) -> Tensor:

@@ -104,10 +104,8 @@ def visibility(points: Tensor, cosine: Tensor, camera: Camera, face: Reconstruct
     fragments = rasterise(to_clip(face.vertices, window), face.topology.faces, window.size)
     covered = torch.isfinite(fragments.depth)
     depth = torch.where(covered, _depth_m(fragments.depth, window), _FAR_M)
-    reach = 2 * _SILHOUETTE_PX + 1
-    nearest = -F.max_pool2d(-depth[None, None], reach, 1, _SILHOUETTE_PX)
-    interior = -F.max_pool2d(-covered.float()[None, None], reach, 1, _SILHOUETTE_PX)
-    interior = F.avg_pool2d(interior, reach, 1, _SILHOUETTE_PX)
+    nearest, interior = _least_around(depth), _least_around(covered.float())
+    interior = F.avg_pool2d(interior, 2 * _SILHOUETTE_PX + 1, 1, _SILHOUETTE_PX)
 
     clip = to_clip(points, window)
     points_px = clip[:, :2] / clip[:, 3:]
@@ -115,6 +113,13 @@ def visibility(points: Tensor, cosine: Tensor, camera: Camera, face: Reconstruct
     slant_m = _SILHOUETTE_PX * _pixel_m(window, face) * (1 / cosine.clamp(min=0.1) - 1)
     in_front = 1 - ((behind_m - slant_m) / _OCCLUSION_TOLERANCE_M - 1).clamp(0, 1)
     return in_front * _at(interior, points_px)
+
+
+def _least_around(image: Tensor) -> Tensor:
+    """[1, 1, H, W]: the least of [H, W] in the square within the silhouette's reach, first along rows, then columns."""
+    reach, margin = 2 * _SILHOUETTE_PX + 1, _SILHOUETTE_PX
+    rows = F.max_pool2d(-image[None, None], (1, reach), 1, (0, margin))
+    return -F.max_pool2d(rows, (reach, 1), 1, (margin, 0))
 
 
 def inside_picture(points_px: Tensor, size: tuple[int, int]) -> Tensor:
