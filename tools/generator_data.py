@@ -2,8 +2,8 @@
 
 python tools/generator_data.py FACES --out FACES.zip [--size 128] [--sheet FOLDER]
 
-FACES holds `index.csv` and the photos it names. The file is an ordinary archive of JPEG pictures with `faces.csv`, which
-names each one's origin and licence. `--sheet` shows what was kept and what was left out. Which and why:
+FACES holds `index.csv` and the photos it names. The file is an ordinary archive of JPEG pictures with `faces.csv`,
+which names each one's origin and licence. `--sheet` shows what was kept and what was left out. Which and why:
 `docs/models/face-generator.md`.
 """
 
@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from generator_faces import FaceCrop, cut_faces
+from generator_faces import LUMA, FaceCrop, cut_faces
 from PIL import Image
 from prior_textures import training_photos
 from torch import Tensor
@@ -28,29 +28,31 @@ _LIST = "faces.csv"
 _COLUMNS = ("file", "licence", "source_repo", "commit", "source_path")
 _QUALITY = 93
 _SHEET_COLUMNS, _SHEET_PX = 20, 64
-_LARGEST_YAW_DEG, _LARGEST_PITCH_DEG = 60.0, 30.0
-_MOST_OUTSIDE = 0.25
-_LEAST_SHARP = 20.0
-_MOST_DARK_EYES = 0.9
-_LEAST_SKIN = 0.35
-_LEAST_RED_OVER_BLUE = 1.0
+_LARGEST_YAW_DEG, _LARGEST_PITCH_DEG = 60.0, 25.0
+_MOST_OUTSIDE = 0.12
+_LEAST_SHARP, _LEAST_LUMA = 150.0, 0.12
+_MOST_DARK_EYES = 0.7
+_RED_OVER_BLUE = (1.05, 4.0)
+"""Of cheeks in any light but a coloured one."""
 
 
 def why_not(face: FaceCrop) -> str:
     """What a generator should not learn from a portrait for, or nothing."""
     red, _, blue = face.cheeks
+    lowest, highest = (blue * ratio for ratio in _RED_OVER_BLUE)
     reasons = {
         "turned too far": abs(face.yaw_deg) > _LARGEST_YAW_DEG or abs(face.pitch_deg) > _LARGEST_PITCH_DEG,
         "too near the photo's border": face.outside > _MOST_OUTSIDE,
         "blurred": face.sharpness < _LEAST_SHARP,
+        "too dark": float(torch.tensor(face.cheeks) @ LUMA) < _LEAST_LUMA,
         "dark glasses": face.dark_eyes > _MOST_DARK_EYES,
-        "covered or painted": face.skin < _LEAST_SKIN or red < _LEAST_RED_OVER_BLUE * blue,
+        "painted or in coloured light": not lowest <= red <= highest,
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
 
 
 def read_faces(path: Path, size_px: int) -> Tensor:
-    """[N, 3, S, S] uint8, in the order of the file's list. Raises `ValueError` where they are smaller, or no multiple."""
+    """[N, 3, S, S] uint8, in the order of the file's list. Raises `ValueError` unless S divides their side."""
     faces = []
     with zipfile.ZipFile(path) as archive:
         for row in _rows(archive):

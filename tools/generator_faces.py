@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -17,13 +16,11 @@ from ostec.geometry.align import ffhq_crop, warp
 from ostec.geometry.warp import apply_affine
 from ostec.interfaces import Parts
 from ostec.io import load_photo
-from ostec.models.segment import Zones
-from ostec.types import Photo, SkinMask
 
-_WORKERS = 2
+_WORKERS = 1
 _CHUNK = 20
-_LUMA = torch.tensor([0.299, 0.587, 0.114])
-_LEAST_LIGHT = 0.02
+LUMA = torch.tensor([0.299, 0.587, 0.114])
+_SHARP_PX = 128
 
 
 @dataclass(frozen=True)
@@ -38,9 +35,7 @@ class FaceCrop:
     outside: float
     """Share of the crop that lies outside the photo."""
     sharpness: float
-    """Variance of the Laplacian of the luma (0..255) in the middle of the crop."""
-    skin: float
-    """Share of the face that the segmenter takes for uncovered."""
+    """Variance of the Laplacian of the luma (0..255) in the middle of the crop at 128 px."""
     dark_eyes: float
     """Share of the sockets darker than half the cheeks' light, of the lighter eye: near 1 behind dark glasses."""
     cheeks: tuple[float, float, float]
@@ -59,10 +54,10 @@ def cut_faces(photos: Sequence[Path], size_px: int) -> Iterator[tuple[Path, Face
 def _cut_all(photos: Sequence[Path], size_px: int) -> list[tuple[Path, FaceCrop | str]]:
     torch.set_num_threads(1)
     parts = ostec.load_parts(completer="mirror")
-    return [(path, _cut(path, parts, size_px)) for path in photos]
+    return [(path, cut_face(path, parts, size_px)) for path in photos]
 
 
-def _cut(path: Path, parts: Parts, size_px: int) -> FaceCrop | str:
+def cut_face(path: Path, parts: Parts, size_px: int) -> FaceCrop | str:
     try:
         photo = load_photo(path)
         detection = next(iter(parts.detector(photo)), None)
@@ -71,12 +66,10 @@ def _cut(path: Path, parts: Parts, size_px: int) -> FaceCrop | str:
         face = parts.reconstructor(photo, detection)
     except ostec.OstecError as error:
         return str(error)
-    points_px = face.landmarks.points_px
-    crop_from_photo = ffhq_crop(points_px, size_px)
+    crop_from_photo = ffhq_crop(face.landmarks.points_px, size_px)
     picture, inside = warp_mirrored(photo.rgb, crop_from_photo, size_px)
-    mask = parts.segmenter(photo, face)
-    zones = Zones(apply_affine(mask.mask_from_photo, points_px))
-    cheeks = _cheeks(photo, mask, zones)
+    points_px = apply_affine(crop_from_photo, face.landmarks.points_px)
+    cheeks = cheek_colour(picture, points_px)
     return FaceCrop(
         path,
         picture,
@@ -84,27 +77,37 @@ def _cut(path: Path, parts: Parts, size_px: int) -> FaceCrop | str:
         face.pitch_deg,
         1 - float(inside.float().mean()),
         sharpness(picture),
-        float(mask.alpha[zones.face].mean()),
-        dark_eyes(picture, apply_affine(crop_from_photo, points_px), cheeks),
+        dark_eyes(picture, points_px, cheeks),
         (float(cheeks[0]), float(cheeks[1]), float(cheeks[2])),
     )
 
 
 def warp_mirrored(photo: Tensor, crop_from_photo: Tensor, size_px: int) -> tuple[Tensor, Tensor]:
-    """([3, S, S], [S, S] bool): the crop of a photo [3, H, W] that goes on as its mirror image outside, and what of the
-    crop lies inside the photo."""
+    """([3, S, S], [S, S] bool): the crop of a photo [3, H, W], and what of it lies inside the photo. Outside, the photo
+    goes on as its mirror image, which blurs away from the border."""
     _, inside = warp(photo, crop_from_photo, (size_px, size_px))
     margin = min(photo.shape[1:]) - 1
     mirrored = F.pad(photo[None], [margin] * 4, mode="reflect")[0]
     shifted = crop_from_photo.clone()
-    shifted[:, 2] -= crop_from_photo[:, :2] @ torch.full((2,), float(margin))
-    return warp(mirrored, shifted, (size_px, size_px))[0], inside
+    shifted[:, 2] -= crop_from_photo[:, :2] @ torch.full((2,), float(margin), dtype=crop_from_photo.dtype)
+    crop = warp(mirrored, shifted, (size_px, size_px))[0]
+    far = _blurred((~inside).float()[None], size_px // 16)
+    return torch.lerp(crop, _blurred(crop, size_px // 8), (2 * far - 1).clamp(0, 1)), inside
+
+
+def _blurred(picture: Tensor, reach_px: int) -> Tensor:
+    """[C, H, W] under a box filter, twice."""
+    for _ in range(2):
+        padded = F.pad(picture[None], [reach_px] * 4, mode="replicate")
+        picture = F.avg_pool2d(padded, 2 * reach_px + 1, 1)[0]
+    return picture
 
 
 def sharpness(picture: Tensor) -> float:
-    """Variance of the Laplacian of the luma, 0..255, in the middle half of [3, S, S]."""
-    size = picture.shape[-1]
-    luma = 255 * torch.einsum("chw,c->hw", picture, _LUMA)[None, None]
+    """Variance of the Laplacian of the luma, 0..255, in the middle half of [3, S, S], at no more than 128 px."""
+    size = min(picture.shape[-1], _SHARP_PX)
+    small = F.interpolate(picture[None], size, mode="area")[0]
+    luma = 255 * torch.einsum("chw,c->hw", small, LUMA)[None, None]
     kernel = torch.tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]])[None, None]
     middle = F.conv2d(luma, kernel, padding=1)[..., size // 4 : -(size // 4), size // 4 : -(size // 4)]
     return float(middle.var())
@@ -115,20 +118,28 @@ def dark_eyes(picture: Tensor, points_px: Tensor, cheeks: Tensor) -> float:
 
     `picture` [3, S, S], landmarks [68, 2] px, colour of the cheeks [3].
     """
-    limit = 0.5 * float(cheeks @ _LUMA)
-    luma = torch.einsum("chw,c->hw", picture, _LUMA)
-    axis = torch.arange(picture.shape[-1]) + 0.5
+    limit = 0.5 * float(cheeks @ LUMA)
+    luma = torch.einsum("chw,c->hw", picture, LUMA)
     shares = []
     for eye in (points_px[36:42], points_px[42:48]):
-        centre, width = eye.mean(dim=0), float((eye[0] - eye[3]).norm())
-        off = (axis[None] - centre[0]) / (0.7 * width), (axis[:, None] - centre[1]) / (0.5 * width)
-        near = off[0].square() + off[1].square() < 1
-        shares.append(float((luma[near] < limit).float().mean()) if bool(near.any()) else math.nan)
+        width_px = float((eye[0] - eye[3]).norm())
+        near = _ellipse(picture, eye.mean(dim=0), 0.7 * width_px, 0.5 * width_px)
+        shares.append(float((luma[near] < limit).float().mean()))
     return min(shares)
 
 
-def _cheeks(photo: Photo, mask: SkinMask, zones: Zones) -> Tensor:
-    rgb, _ = warp(photo.rgb, mask.mask_from_photo, (mask.alpha.shape[0], mask.alpha.shape[1]))
-    skin = zones.sure_skin & (mask.alpha > 0.5)
-    skin = skin if bool(skin.any()) else zones.sure_skin
-    return rgb[:, skin].median(dim=1).values if bool(skin.any()) else torch.full((3,), _LEAST_LIGHT)
+def cheek_colour(picture: Tensor, points_px: Tensor) -> Tensor:
+    """[3]: median colour of [3, S, S] about half way from the eyes to the corners of the mouth [68, 2]."""
+    reach_px = 0.25 * float((points_px[36] - points_px[39]).norm() + (points_px[42] - points_px[45]).norm()) / 2
+    discs = [
+        _ellipse(picture, (points_px[eye].mean(dim=0) + points_px[mouth]) / 2, reach_px, reach_px)
+        for eye, mouth in ((slice(36, 42), 48), (slice(42, 48), 54))
+    ]
+    return picture[:, discs[0] | discs[1]].median(dim=1).values
+
+
+def _ellipse(picture: Tensor, centre_px: Tensor, wide_px: float, high_px: float) -> Tensor:
+    """[S, S] bool; at least the pixel at the centre."""
+    axis = torch.arange(picture.shape[-1]) + 0.5
+    off_x, off_y = (axis - centre_px[0]) / max(wide_px, 1.0), (axis - centre_px[1]) / max(high_px, 1.0)
+    return off_x.square() + off_y.square()[:, None] <= 1

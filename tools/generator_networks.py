@@ -2,9 +2,9 @@
 
 Sources: "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020, section 2 and appendix B; "Progressive
 Growing of GANs", ICLR 2018, section 4.1 (weights are kept at unit scale and multiplied when used).
-The formulas are those of `ostec.models.stylegan2`, arranged for training: the smoothing of a layer that changes the size
-is part of its kernel, so that a layer is one convolution; noise is drawn anew for every picture. `tensors()` gives the
-names and scales of the classes in the package, and a test holds the two together.
+The formulas are those of `ostec.models.stylegan2`, arranged for training: the smoothing of a layer that changes the
+size is part of its kernel, so that a layer is one convolution; noise is drawn anew for every picture. `tensors()` gives
+the names and scales of the classes in the package, and a test holds the two together.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _fir(taps: tuple[float, ...] = (1.0, 3.0, 3.0, 1.0)) -> Tensor:
 
 
 def smoothed(weight: Tensor, fir: Tensor) -> Tensor:
-    """A kernel [O, I, k, k] that also does what the filter [1, 1, 4, 4] would do before or after: [O, I, k + 3, k + 3]."""
+    """A kernel [O, I, k, k] that also does what the filter [1, 1, 4, 4] does before or after: [O, I, k + 3, k + 3]."""
     flat = F.conv2d(weight.flatten(0, 1)[:, None], fir, padding=3)
     return flat.unflatten(0, weight.shape[:2])[:, :, 0]
 

@@ -1,8 +1,9 @@
 """How far generated pictures are from real ones, as a distribution: a Fréchet distance.
 
-As the Fréchet inception distance (Heusel et al., NeurIPS 2017), but between features of a network that nobody trained:
-filters drawn at random, rectified and pooled, at four scales and sixteen places. Such features tell colours, edges and
-textures and where in a face they are. Its figures compare with each other only.
+As the Fréchet inception distance (Heusel et al., NeurIPS 2017), but between features of filters that nobody trained:
+drawn at random, at four scales and sixteen places. A quarter of them tell mean colours; of the others it is the
+logarithm of the energy that counts, so that fine detail, whose energy is small, weighs as much as coarse. Such figures
+compare with each other only.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from torch.nn import functional as F
 
 _SCALES, _FILTERS, _KERNEL, _CELLS = 4, 24, 5, 4
 _LEAST_PX = 8
+_LEAST_ENERGY = 5e-3
+"""What is fainter than about nine of 255 steps does not matter."""
 _FEATURES = 256
 _SEED = 20
 _BATCH = 100
@@ -27,14 +30,15 @@ def features(pictures: Tensor) -> Tensor:
 def _features(pictures: Tensor) -> Tensor:
     draw = torch.Generator().manual_seed(_SEED)
     x, found = pictures.float(), []
+    tints = torch.arange(_FILTERS) % 4 == 0
     for _ in range(_SCALES):
         kernel = torch.randn(_FILTERS, 3, _KERNEL, _KERNEL, generator=draw)
-        shades = kernel - kernel.mean(dim=(1, 2, 3), keepdim=True)
-        kernel = torch.where((torch.arange(_FILTERS) % 4 == 0)[:, None, None, None], kernel, shades)
+        kernel = torch.where(tints[:, None, None, None], kernel, kernel - kernel.mean(dim=(2, 3), keepdim=True))
         kernel = kernel / kernel.flatten(1).norm(dim=1)[:, None, None, None]
         if x.shape[-1] >= _LEAST_PX:
-            seen = F.conv2d(F.pad(x, [_KERNEL // 2] * 4, mode="replicate"), kernel.to(x)).relu()
-            found.append(F.adaptive_avg_pool2d(seen, _CELLS).flatten(1))
+            seen = F.conv2d(F.pad(x, [_KERNEL // 2] * 4, mode="replicate"), kernel.to(x))
+            found.append(F.adaptive_avg_pool2d(seen[:, tints], _CELLS).flatten(1))
+            found.append((F.adaptive_avg_pool2d(seen[:, ~tints].square(), _CELLS) + _LEAST_ENERGY).log().flatten(1))
         x = F.avg_pool2d(x, 2)
     flat = torch.cat(found, dim=1)
     mixing = torch.randn(flat.shape[1], _FEATURES, generator=draw) / flat.shape[1] ** 0.5
@@ -53,6 +57,6 @@ def frechet(first: Tensor, second: Tensor) -> float:
 
 
 def score(real: Tensor, generated: Tensor) -> float:
-    """100 times the distance over the spread of the `real` features [N, F]: 0 is alike, 100 about as far as any one face
-    is from the mean."""
+    """100 times the distance over the spread of the `real` features [N, F]: 0 is alike, 100 as far as one face is from
+    the mean."""
     return 100 * frechet(real, generated) / float(real.T.cov().trace())

@@ -6,10 +6,12 @@ training itself goes on from the rounded values, so that stopping changes nothin
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from generator_training import Trainer
@@ -35,7 +37,7 @@ def save(trainer: Trainer, folder: Path, faces_sha256: str) -> None:
     new, current, old = (folder / name for name in (_NEW, _STATE, _OLD))
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    about = {**_about(trainer, faces_sha256), "pieces": str(len(pieces))}
+    about = {"run": json.dumps({**_about(trainer, faces_sha256), "pieces": len(pieces)})}
     for k, piece in enumerate(pieces):
         save_file(piece, new / f"piece_{k}.safetensors", about)
     shutil.rmtree(old, ignore_errors=True)
@@ -55,22 +57,22 @@ def resume(trainer: Trainer, folder: Path, faces_sha256: str) -> bool:
     if found is None:
         return False
     tensors: dict[str, Tensor] = {}
-    paths, wanted = sorted(found.glob("piece_*.safetensors")), ""
+    paths, wanted = sorted(found.glob("piece_*.safetensors")), None
     for path in paths:
         with safe_open(path, "pt") as file:
-            about = dict(file.metadata())
+            about = json.loads(file.metadata()["run"])
             wanted = about.pop("pieces")
             if about != _about(trainer, faces_sha256):
                 raise ValueError(f"{path} is of another run: {about}, not {_about(trainer, faces_sha256)}.")
             tensors |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    if str(len(paths)) != wanted:
-        raise ValueError(f"{found} holds {len(paths)} of {wanted or 'an unknown number of'} pieces.")
+    if len(paths) != wanted:
+        raise ValueError(f"{found} holds {len(paths)} of {wanted} pieces.")
     _restore(trainer, tensors)
     return True
 
 
-def _about(trainer: Trainer, faces_sha256: str) -> dict[str, str]:
-    return {name: str(value) for name, value in asdict(trainer.recipe).items()} | {"faces": faces_sha256}
+def _about(trainer: Trainer, faces_sha256: str) -> dict[str, Any]:
+    return {**asdict(trainer.recipe), "faces": faces_sha256}
 
 
 def _networks(trainer: Trainer) -> Mapping[str, nn.Module]:

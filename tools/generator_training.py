@@ -71,7 +71,7 @@ class Trainer:
         self.certainty = torch.zeros((), device=device)
         """Sum of the mean signs since p was last corrected."""
         self.path_length = torch.zeros((), device=device)
-        self.losses: dict[str, Tensor] = {}
+        self.losses = dict.fromkeys(("generator", "discriminator", "path", "r1"), torch.zeros(()))
         """Of the last time that each was computed."""
 
     def step(self) -> None:

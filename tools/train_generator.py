@@ -57,7 +57,7 @@ class Reports:
         trainer = self.trainer
         pictures = trainer.samples(self.count)
         value = score(self.real, features(pictures))
-        losses = {name: float(loss) for name, loss in sorted(trainer.losses.items())}
+        losses = {name: float(loss) for name, loss in trainer.losses.items()}
         if not all(math.isfinite(x) for x in (value, *losses.values())):
             raise SystemExit(f"step {trainer.step_count}: not finite: {losses}; the state before stays.")
         best = min((float(row["score"]) for row in self.rows), default=math.inf)

@@ -8,12 +8,23 @@ from typing import Any
 
 from ostec.completion.prior import load_prior_completer
 from ostec.completion.projection import ProjectionCompleter
+from ostec.errors import BadWeights
 from ostec.geometry.raster import rasterise
 from ostec.interfaces import IdentityNet, Judges
+from ostec.models.face_encoder import load_face_encoder
 from ostec.models.identity import embeddings, load_mobilefacenet
 from ostec.models.iresnet import load_iresnet
 from ostec.models.landmarks import load_mesh_landmarks
-from ostec.models.library import GENERATORS, JUDGES, PARTS, find, require_generator, weights_folders
+from ostec.models.library import (
+    JUDGES,
+    PARTS,
+    find,
+    find_encoder,
+    find_generator,
+    licence_of,
+    require_generator,
+    weights_folders,
+)
 from ostec.models.perceptual import load_lpips
 from ostec.models.stylegan2_files import load_networks
 
@@ -32,7 +43,11 @@ def load_projection_completer(weights_dir: Path | None, device: str) -> Projecti
         **_perceptual(folders, device),
         discriminator=discriminator if discriminator and discriminator.resolution == generator.resolution else None,
     )
-    return ProjectionCompleter(generator, judges, load_prior_completer(), rasterise)
+    guess = find_encoder(path)
+    encoder = load_face_encoder(guess, device) if guess else None
+    if encoder is not None and (encoder.num_ws, encoder.w_dim) != (generator.num_ws, len(generator.w_avg)):
+        raise BadWeights(f"{guess} gives {encoder.num_ws} latents of {encoder.w_dim}, which {path} does not take.")
+    return ProjectionCompleter(generator, judges, load_prior_completer(), rasterise, encoder)
 
 
 def licences(part: str, weights_dir: Path | None) -> Mapping[str, str]:
@@ -40,9 +55,10 @@ def licences(part: str, weights_dir: Path | None) -> Mapping[str, str]:
     if part in PARTS:
         return {entry.file: entry.licence for entry in PARTS[part]}
     folders = weights_folders(weights_dir)
-    used = [next((entry for entry in GENERATORS if find(entry.file, folders)), None)]
-    used += [entry for entry in JUDGES if find(entry.file, folders)]
-    return {entry.file: entry.licence for entry in used if entry is not None}
+    used = {entry.file: entry.licence for entry in JUDGES if find(entry.file, folders)}
+    generator = find_generator(folders)
+    paths = [path for path in (generator, generator and find_encoder(generator)) if path]
+    return {**{path.name: licence_of(path.name) for path in paths}, **used}
 
 
 def _identity(folders: Sequence[Path], device: str) -> IdentityNet | None:

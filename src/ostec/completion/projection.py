@@ -26,16 +26,25 @@ class ProjectionCompleter:
     """Completes each rotated view by searching the W+ space of a face generator.
 
     `base` completes what no view shows, and is what remains where a search fails. `judges` are the networks of the
-    loss; those that are not there are named in the report.
+    loss; those that are not there are named in the report. `encoder` guesses where a search starts: pictures
+    [N, 3, R, R] in 0..1 to latents [N, L, W].
     """
 
-    def __init__(self, generator: Generator, judges: Judges, base: Completer, rasterise: Rasteriser) -> None:
+    def __init__(
+        self,
+        generator: Generator,
+        judges: Judges,
+        base: Completer,
+        rasterise: Rasteriser,
+        encoder: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         self.generator, self.judges, self.base, self.rasterise = generator, judges, base, rasterise
+        self.encoder = encoder
 
     def __call__(self, face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
         under = self.base(face, atlas, settings, lambda stage, done: progress(stage, _BASE_SHARE * done))
         end = 1 - _FRONTAL_SHARE if settings.frontalize else 1.0
-        finisher = _Finisher(self.generator, self.judges, settings, self._identity(face))
+        finisher = _Finisher(self.generator, self.judges, settings, self._identity(face), self.encoder)
 
         def finish(shots: tuple[Shot, ...], done: float, share: float) -> tuple[Completion, ...]:
             low, high = (_BASE_SHARE + (end - _BASE_SHARE) * at for at in (done, done + share))
@@ -76,6 +85,7 @@ class _Finisher:
     judges: Judges
     settings: Settings
     identity: Tensor | None
+    encoder: Callable[[Tensor], Tensor] | None = None
     warnings: list[str] = field(default_factory=list)
 
     def finish(
@@ -86,7 +96,10 @@ class _Finisher:
         plan = ORIGINAL if self.settings.preset == "original" else DEFAULT
         known = Known.of(shots, self.identity, generator.w_avg.device)
         objective = Objective(known, self.judges, generator.w_avg, weights)
-        start = best_of_random(generator, objective, len(shots), _RANDOM_STARTS, seed)
+        if self.encoder is None:
+            start = best_of_random(generator, objective, len(shots), _RANDOM_STARTS, seed)
+        else:
+            start = self.encoder(known.image).detach()
         found = search(generator, objective, start, plan, steps, seed, tell)
         pictures = (generator.synthesis(found.w_plus) / 2 + 0.5).clamp(0, 1).cpu()
         return tuple(

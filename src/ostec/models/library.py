@@ -93,8 +93,26 @@ GENERATORS = (
         None,
         "ostec models convert FILE stylegan2-ffhq.safetensors",
     ),
+    WeightFile(
+        "small",
+        "face_generator.safetensors",
+        "face generator of our own, small",
+        "Apache-2.0",
+        None,
+        "Train it: docs/models/face-generator.md",
+    ),
 )
-"""Any of them will do; the first that is there is used."""
+"""Any of them will do; the first that is there is used. The last may come in the package."""
+ENCODER = WeightFile(
+    "small-encoder",
+    "face_encoder.safetensors",
+    "where the search with the small generator starts",
+    "Apache-2.0",
+    None,
+    "Train it: docs/models/face-generator.md",
+)
+PACKAGE = Path(__file__).parent.parent / "data"
+"""Where a generator and its encoder lie that come in the package."""
 
 JUDGES = (
     WeightFile(
@@ -132,7 +150,7 @@ JUDGES = (
 )
 PARTS: Mapping[str, tuple[WeightFile, ...]] = {}
 """Name of a part -> the files it cannot do without."""
-LIBRARY = (*GENERATORS, *JUDGES, *(entry for needed in PARTS.values() for entry in needed))
+LIBRARY = (*GENERATORS, ENCODER, *JUDGES, *(entry for needed in PARTS.values() for entry in needed))
 
 
 def weights_folders(weights_dir: Path | None = None) -> tuple[Path, ...]:
@@ -149,6 +167,11 @@ def find(file: str, folders: Sequence[Path]) -> Path | None:
             if path.is_file():
                 return path
     return None
+
+
+def licence_of(file: str) -> str:
+    """Of a file in `LIBRARY`."""
+    return next(entry.licence for entry in LIBRARY if entry.file == file)
 
 
 def has(part: str, folders: Sequence[Path]) -> bool:
@@ -173,8 +196,14 @@ def require(part: str, folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def find_generator(folders: Sequence[Path]) -> Path | None:
-    """The first face generator that is there."""
-    return next((path for entry in GENERATORS if (path := find(entry.file, folders))), None)
+    """The first face generator that is there; the package comes last."""
+    return next((path for entry in GENERATORS if (path := find(entry.file, (*folders, PACKAGE)))), None)
+
+
+def find_encoder(generator: Path) -> Path | None:
+    """The encoder that lies beside the small generator, and goes with no other."""
+    path = generator.with_name(ENCODER.file)
+    return path if generator.name == GENERATORS[-1].file and path.is_file() else None
 
 
 def require_generator(folders: Sequence[Path]) -> Path:

@@ -1,0 +1,137 @@
+"""Train the encoder of a face generator: from a picture to the latents at which a search for it should begin.
+
+python tools/train_encoder.py GENERATOR.safetensors FACES.zip --out face_encoder.safetensors [--device cuda]
+
+Half of every batch are pictures that the generator made, whose latents are known; the other half are the faces of
+FACES.zip (`tools/generator_data.py`), whose latents are only known by what the generator makes of the guess.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from pathlib import Path
+
+import torch
+from generator_data import read_faces
+from generator_networks import mixed
+from generator_training import to_pictures
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from ostec.models.face_encoder import FaceEncoder
+from ostec.models.stylegan2 import Generator
+from ostec.models.stylegan2_files import load_generator
+
+_CHANNELS = {256: 32, 128: 48, 64: 64, 32: 96, 16: 128, 8: 192, 4: 256}
+_DENSE = 256
+_RATE, _OUT_SCALE = 1e-3, 0.1
+_MIX = 0.5
+_LATENT_WEIGHT, _PICTURE_WEIGHT, _NEAR_WEIGHT = 1.0, 2.0, 0.02
+"""Of the latents of generated pictures; of what the generator makes of the guess; of the distance from the mean latent
+of guesses for real faces, over the deviation of latents."""
+_LATENTS = 4096
+_SEED_STRIDE = 1_000_003
+
+
+def new_encoder(generator: Generator, share: float, seed: int) -> FaceEncoder:
+    """An encoder for a generator that knows nothing yet; `share` of the channels is for trying things out."""
+    draw = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int, gain: float = math.sqrt(2)) -> Tensor:
+        return torch.randn(shape, generator=draw) * (gain / math.sqrt(math.prod(shape[1:])))
+
+    w = _latents(generator, _LATENTS, torch.Generator().manual_seed(seed))
+    widths = [max(8, round(_CHANNELS[px] * share)) for px in _CHANNELS if px <= generator.resolution]
+    tensors = {"w_avg": generator.w_avg.cpu(), "w_std": w.std(dim=0).cpu().clamp(min=1e-3)}
+    tensors |= {"first.weight": normal(widths[0], 3, 3, 3), "first.bias": torch.zeros(widths[0])}
+    for k, (own, smaller) in enumerate(zip(widths, widths[1:], strict=False)):
+        tensors |= {f"{k}.conv.weight": normal(own, own, 3, 3), f"{k}.conv.bias": torch.zeros(own)}
+        tensors |= {f"{k}.down.weight": normal(smaller, own, 3, 3, gain=0.5), f"{k}.down.bias": torch.zeros(smaller)}
+        tensors[f"{k}.skip.weight"] = normal(smaller, own, 1, 1, gain=1.0)
+    dense = max(8, round(_DENSE * share))
+    tensors |= {"dense.weight": normal(dense, 16 * widths[-1]), "dense.bias": torch.zeros(dense)}
+    out = normal(generator.num_ws * len(tensors["w_avg"]), dense, gain=_OUT_SCALE)
+    tensors["out.weight"] = out.unflatten(0, (generator.num_ws, -1))
+    return FaceEncoder(tensors)
+
+
+def train(
+    encoder: FaceEncoder, generator: Generator, faces: Tensor, steps: int, batch: int, seed: int = 0, every: int = 500
+) -> list[float]:
+    """Train in place on faces [N, 3, R, R] uint8; the losses by step. The same seed gives the same bits on one CPU."""
+    device = generator.w_avg.device
+    generator.requires_grad_(False)
+    taught = [p for name, p in encoder.named_parameters() if name not in ("w_avg", "w_std")]
+    optimiser = torch.optim.Adam(taught, _RATE, fused=device.type == "cuda")
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    losses: list[Tensor] = []
+    for step in range(steps):
+        draw = torch.Generator(device).manual_seed(seed * _SEED_STRIDE + step)
+        loss = _loss(encoder, generator, faces, batch, draw)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        losses.append(loss.detach())
+        if (step + 1) % every == 0:
+            print(f"step {step + 1} of {steps}: loss {float(torch.stack(losses[-every:]).mean()):.4f}", flush=True)
+    return torch.stack(losses).tolist()
+
+
+def _loss(encoder: FaceEncoder, generator: Generator, faces: Tensor, batch: int, draw: torch.Generator) -> Tensor:
+    with torch.no_grad():
+        w, other = _latents(generator, batch, draw).chunk(2)
+        known = mixed(w, other, generator.num_ws, _MIX, draw)
+        made = generator.synthesis(known).clamp(-1, 1)
+        picked = torch.randint(len(faces), (len(made),), generator=draw, device=made.device)
+        mirror = torch.rand(len(made), 1, 1, 1, generator=draw, device=made.device) < 0.5
+        real = to_pictures(faces[picked])
+        pictures = torch.cat([made, torch.where(mirror, real.flip(3), real)])
+    guess = encoder(pictures / 2 + 0.5)
+    w_avg, w_std = encoder.get_parameter("w_avg").detach(), encoder.get_parameter("w_std").detach()
+    of_latents = ((guess[: len(made)] - known) / w_std).square().mean()
+    near = ((guess[len(made) :] - w_avg) / w_std).square().mean()
+    difference = picture_loss(generator.synthesis(guess), pictures).mean()
+    return _LATENT_WEIGHT * of_latents + _PICTURE_WEIGHT * difference + _NEAR_WEIGHT * near
+
+
+def picture_loss(made: Tensor, wanted: Tensor) -> Tensor:
+    """[N]: mean absolute difference of pictures [N, 3, S, S], at this and three smaller sizes."""
+    losses = []
+    for _ in range(4):
+        losses.append((made - wanted).abs().mean(dim=(1, 2, 3)))
+        made, wanted = F.avg_pool2d(made, 2), F.avg_pool2d(wanted, 2)
+    return torch.stack(losses).sum(dim=0)
+
+
+def _latents(generator: Generator, count: int, draw: torch.Generator) -> Tensor:
+    z = torch.randn(count, generator.z_dim, generator=draw, device=draw.device)
+    return generator.mapping(z.to(generator.w_avg))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("generator", type=Path)
+    parser.add_argument("faces", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--channels", type=float, default=1.0, help="share of the channels, for trying things out")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    options = parser.parse_args(arguments)
+    start = time.perf_counter()
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    generator = load_generator(options.generator, options.device)
+    faces = read_faces(options.faces, generator.resolution).to(options.device)
+    encoder = new_encoder(generator, options.channels, seed=0).to(options.device)
+    train(encoder, generator, faces, options.steps, options.batch)
+    tensors = {name: t.detach().half().cpu().contiguous() for name, t in encoder.tensors().items()}
+    save_file(tensors, options.out, {"format": "ostec face encoder"})
+    print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB, {(time.perf_counter() - start) / 60:.0f} minutes")
+
+
+if __name__ == "__main__":
+    main()
