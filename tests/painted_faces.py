@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def painted_faces(count: int, size_px: int = 32, seed: int = 0) -> Tensor:
-    """[N, 3, S, S] uint8: hair, skin, eyes and lips of random colours and places on plain backgrounds."""
+    """[N, 3, S, S] uint8: hair, skin, eyes and lips of random colours and places on plain backgrounds, with grain."""
     draw = torch.Generator().manual_seed(seed)
     axis = (torch.arange(size_px) + 0.5) / size_px
     y, x = torch.meshgrid(axis, axis, indexing="ij")
@@ -45,4 +45,5 @@ def painted_faces(count: int, size_px: int = 32, seed: int = 0) -> Tensor:
     picture = colour(0, 1).expand(count, 3, size_px, size_px)
     for paint, cover in layers:
         picture = torch.lerp(picture, paint.expand_as(picture), cover)
-    return (picture.clamp(0, 1) * 255).round().byte()
+    grain = 0.1 * torch.randn(picture.shape, generator=draw)
+    return ((picture + grain).clamp(0, 1) * 255).round().byte()

@@ -7,7 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import save_file
+from small_encoder import encoder_tensors
 from small_stylegan2 import discriminator_tensors, generator_tensors
 
 import ostec
@@ -63,6 +65,54 @@ def test_a_photo_is_completed_from_the_command_line(tmp_path: Path, monkeypatch:
     assert report["loss_terms"]["landmarks"] == "on" and "off" in report["loss_terms"]["identity"]
     assert "stylegan2-ffhq-config-f.pkl" in report["licences"]
     assert (tmp_path / "out" / "astronaut_frontal.png").is_file()
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package that holds a small generator."""
+    folder = tmp_path / "package"
+    folder.mkdir()
+    monkeypatch.setattr(library, "PACKAGE", folder)
+    pair = {f"generator.{n}": t for n, t in generator_tensors(32, width=8).items()}
+    pair |= {f"discriminator.{n}": t for n, t in discriminator_tensors(32).items()}
+    save_file({n: t.half() for n, t in pair.items()}, folder / "face_generator.safetensors")
+    return folder
+
+
+def test_a_generator_in_the_package_is_what_auto_takes_unless_there_is_another(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choice = choose()
+    assert choice.names["completer"] == "projection" and "face_generator.safetensors" in choice.statement
+    parts = choice.load()
+    assert isinstance(parts.completer, ProjectionCompleter) and parts.completer.judges.discriminator is not None
+    assert parts.completer.generator.resolution == 32 and parts.completer.encoder is None
+    assert parts.licences["face_generator.safetensors"] == "Apache-2.0"
+    shutil.copy(GOLDEN / "stylegan2_ada_32px.pkl", tmp_path / "ffhq.pkl")
+    monkeypatch.setenv("OSTEC_WEIGHTS", str(tmp_path))
+    choice = choose()
+    assert "ffhq.pkl" in choice.statement and "face_generator.safetensors" not in choice.load().licences
+    (package / "face_generator.safetensors").unlink()
+    monkeypatch.delenv("OSTEC_WEIGHTS")
+    assert choose().names["completer"] == "prior"
+
+
+def test_the_search_starts_where_the_encoder_of_that_generator_says(package: Path, tmp_path: Path) -> None:
+    tensors = encoder_tensors(num_ws=8, width=8, halvings=3)
+    save_file(tensors, package / "face_encoder.safetensors")
+    parts = ostec.load_parts(device="cpu")
+    completer = parts.completer
+    assert isinstance(completer, ProjectionCompleter) and completer.encoder is not None
+    assert parts.licences["face_encoder.safetensors"] == "Apache-2.0"
+    seen = []
+    completer.encoder = lambda pictures: seen.append(pictures) or torch.zeros(len(pictures), 8, 8)
+    result = ostec.complete(demo_photo(), parts=parts, settings=ostec.Settings(texture_size=128, iterations=1))
+    views = [c for c in result.completions if c.latent is not None]
+    assert views and all(bool((c.latent == 0).all()) for c in views)
+    assert all(p.shape[1:] == (3, 32, 32) and 0 <= float(p.min()) <= float(p.max()) <= 1 for p in seen)
+    save_file(encoder_tensors(num_ws=6, width=8, halvings=3), package / "face_encoder.safetensors")
+    with pytest.raises(BadWeights, match="gives 6 latents of 8"):
+        ostec.load_parts(device="cpu")
 
 
 def test_a_damaged_generator_is_named(tmp_path: Path) -> None:
