@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from generator_data import listed, read_faces, sheet
+from generator_archive import listed, read_faces, sheet
 from torch import Tensor, nn
 from torch.nn import functional as F
 

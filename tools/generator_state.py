@@ -100,9 +100,8 @@ def _restore(trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
             parameter.copy_(tensors[f"{network}.{name}"])
     for optimiser, network in zip(trainer.optimisers, ("generator", "discriminator"), strict=True):
         for i, parameter in enumerate(optimiser.param_groups[0]["params"]):
-            step = tensors[f"{network}.steps"][i].clone()
             optimiser.state[parameter] = {
-                "step": step.to(parameter.device) if parameter.is_cuda else step,
+                "step": tensors[f"{network}.steps"][i].clone(),
                 # With a first beta of 0 the mean of slopes is the last slope, and is not used again.
                 "exp_avg": torch.zeros_like(parameter),
                 "exp_avg_sq": torch.empty_like(parameter).copy_(tensors[f"{network}.squares.{i}"]),

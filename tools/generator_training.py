@@ -60,8 +60,8 @@ class Trainer:
         torch.manual_seed(recipe.seed)
         sizes = Sizes.of(recipe.size_px, recipe.share)
         half = torch.bfloat16 if device.type == "cuda" else torch.float32
-        self.generator = TrainedGenerator(sizes, half).to(device, memory_format=torch.channels_last)
-        self.discriminator = TrainedDiscriminator(sizes, half).to(device, memory_format=torch.channels_last)
+        self.generator = TrainedGenerator(sizes, half).to(device)
+        self.discriminator = TrainedDiscriminator(sizes, half).to(device)
         self.average = copy.deepcopy(self.generator).requires_grad_(False)
         self.optimisers = tuple(
             _optimiser(network, every)
@@ -174,8 +174,7 @@ def to_pictures(faces: Tensor) -> Tensor:
 def _optimiser(network: nn.Module, every: int) -> torch.optim.Adam:
     """Adam whose rate and memory allow for one more step in so many."""
     share = every / (every + 1)
-    parameters = list(network.parameters())
-    return torch.optim.Adam(parameters, _RATE * share, (0.0, _BETA**share), _EPS, fused=parameters[0].is_cuda)
+    return torch.optim.Adam(network.parameters(), _RATE * share, (0.0, _BETA**share), _EPS)
 
 
 def _learning(network: nn.Module, other: nn.Module) -> None:

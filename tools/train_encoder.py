@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import torch
-from generator_data import read_faces
+from generator_archive import read_faces
 from generator_networks import mixed
 from generator_training import to_pictures
 from safetensors.torch import save_file
@@ -65,7 +65,7 @@ def train(
     device = generator.w_avg.device
     generator.requires_grad_(False)
     taught = [p for name, p in encoder.named_parameters() if name not in ("w_avg", "w_std")]
-    optimiser = torch.optim.Adam(taught, _RATE, fused=device.type == "cuda")
+    optimiser = torch.optim.Adam(taught, _RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     losses: list[Tensor] = []
     for step in range(steps):

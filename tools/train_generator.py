@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from generator_data import read_faces, sheet
+from generator_archive import read_faces, sheet
 from generator_score import features, score
 from generator_state import resume, save
 from generator_training import Recipe, Trainer, to_pictures

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from generator_data import listed, read_faces, shrunk, why_not, write_faces
+from generator_archive import listed, read_faces, shrunk, to_image, write_faces
+from generator_data import why_not
 from generator_faces import FaceCrop, cheek_colour, cut_face, dark_eyes, sharpness, warp_mirrored
 from painted_faces import painted_faces
 from torch.nn import functional as F
@@ -41,8 +42,6 @@ def test_a_photo_without_a_face_says_so(tmp_path: Path) -> None:
 
 
 def write_picture(path: Path, picture: torch.Tensor) -> None:
-    from generator_data import to_image
-
     to_image(picture).save(path)
 
 

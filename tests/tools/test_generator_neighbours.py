@@ -7,7 +7,7 @@ from pathlib import Path
 import generator_neighbours
 import pytest
 import torch
-from generator_data import write_faces
+from generator_archive import write_faces
 from generator_neighbours import compare
 from painted_faces import painted_faces
 from torch import nn

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import generator_state
 import pytest
 import torch
 import train_generator
-from generator_data import write_faces
+from generator_archive import write_faces
 from generator_training import Recipe, Trainer
 from painted_faces import painted_faces
 
@@ -50,7 +53,7 @@ def test_the_score_falls_and_the_package_runs_the_result(faces: Path, tmp_path: 
     run(faces, tmp_path / "run", steps=300, every=150)
     rows = log(tmp_path / "run")
     assert [row["step"] for row in rows] == ["0", "150", "300"]
-    assert float(rows[-1]["score"]) < 0.5 * before
+    assert float(rows[-1]["score"]) < 0.55 * before
     generator, discriminator = load_networks(tmp_path / "run" / train_generator.NETWORKS)
     assert discriminator is not None and generator.resolution == discriminator.resolution == SIZE_PX
     picture = generator.synthesis(generator.w_avg.expand(1, generator.num_ws, -1))[0].clamp(-1, 1) / 2 + 0.5
@@ -93,6 +96,16 @@ def test_faces_of_another_size_are_refused() -> None:
         Trainer(Recipe(32, 4, 0.07), painted_faces(4, 16), torch.device("cpu"))
 
 
+def test_a_step_in_half_precision_is_sound() -> None:
+    trainer = Trainer(Recipe(SIZE_PX, 8, 0.07), painted_faces(8), torch.device("cpu"))
+    trainer.generator.half = trainer.discriminator.half = torch.bfloat16
+    trainer.p = 0.5
+    trainer.step()
+    assert all(bool(torch.isfinite(loss)) and float(loss) > 0 for loss in trainer.losses.values())
+    parameters = [*trainer.generator.parameters(), *trainer.discriminator.parameters()]
+    assert all(bool(torch.isfinite(p).all()) and p.dtype == torch.float32 for p in parameters)
+
+
 def test_p_follows_how_sure_the_discriminator_is() -> None:
     trainer = Trainer(Recipe(SIZE_PX, 8, 0.07), painted_faces(8), torch.device("cpu"))
     for certainty, rises in ((1.0, True), (1.0, True), (0.2, False)):
@@ -102,3 +115,17 @@ def test_p_follows_how_sure_the_discriminator_is() -> None:
     trainer.p, trainer.certainty = 0.8, torch.tensor(4.0)
     trainer._correct_p()
     assert trainer.p == 0.8
+
+
+def test_it_needs_no_more_than_torch_and_what_a_gpu_machine_has() -> None:
+    """Trainings run on machines where this package is not installed."""
+    code = "import sys, train_generator, train_encoder; print(*{name.partition('.')[0] for name in sys.modules})"
+    folders = [Path(__file__).resolve().parents[2] / name for name in ("tools", "src")]
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert not {"trimesh", "tyro", "rich", "requests", "platformdirs"} & set(found.stdout.split())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 import train_encoder
-from generator_data import write_faces
+from generator_archive import write_faces
 from painted_faces import painted_faces
 from safetensors.torch import save_file
 from small_stylegan2 import generator_tensors
