@@ -140,13 +140,13 @@ class Styled(nn.Module):
 
 
 class TrainedGenerator(nn.Module):
-    """Latents to pictures. `half` is the number format above 16 px."""
+    """Latents to pictures. `large_dtype` is the number format above 16 px."""
 
     fir: Tensor
 
-    def __init__(self, sizes: Sizes, half: torch.dtype = torch.float32) -> None:
+    def __init__(self, sizes: Sizes, large_dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.z_dim, self.half, latent = sizes.latent, half, sizes.latent
+        self.z_dim, self.large_dtype, latent = sizes.latent, large_dtype, sizes.latent
         self.mapping_layers = nn.ModuleList(
             Scaled((latent, latent), rate=_MAPPING_RATE) for _ in range(_MAPPING_LAYERS)
         )
@@ -178,7 +178,7 @@ class TrainedGenerator(nn.Module):
             latents = w_plus[:, max(0, 2 * k - 1) : 2 * k + 2].unbind(dim=1)
             layers = cast(nn.ModuleDict, block)
             if int(px) > _SMALL_PX:
-                x = x.to(self.half)
+                x = x.to(self.large_dtype)
             if "up" in layers:
                 x = layers["up"](x, latents[0], draw)
             x = layers["conv"](x, latents[-2], draw)
@@ -208,13 +208,13 @@ class TrainedGenerator(nn.Module):
 
 
 class TrainedDiscriminator(nn.Module):
-    """Pictures to logits: above 0 leans to real. `half` is the number format above 16 px."""
+    """Pictures to logits: above 0 leans to real. `large_dtype` is the number format above 16 px."""
 
     fir: Tensor
 
-    def __init__(self, sizes: Sizes, half: torch.dtype = torch.float32) -> None:
+    def __init__(self, sizes: Sizes, large_dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.half = half
+        self.large_dtype = large_dtype
         channels = dict(sorted(sizes.discriminator.items(), reverse=True))
         self.rgb = Scaled((channels[sizes.size_px], 3, 1, 1))
         self.blocks = nn.ModuleDict()
@@ -230,7 +230,7 @@ class TrainedDiscriminator(nn.Module):
     def forward(self, picture: Tensor) -> Tensor:
         """[N, 3, R, R], -1..1, to logits [N]; N is a multiple of 4, or less."""
         px = picture.shape[-1]
-        x = picture.to(self.half if px > _SMALL_PX else torch.float32, memory_format=torch.channels_last)
+        x = picture.to(self.large_dtype if px > _SMALL_PX else torch.float32, memory_format=torch.channels_last)
         x = _layer(x, self.rgb.ready(), self.rgb.bias())
         for px, block in self.blocks.items():
             x = x if int(px) > _SMALL_PX else x.float()

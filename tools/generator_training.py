@@ -144,7 +144,8 @@ class Trainer:
         """Let the average follow the generator, quickly at first."""
         images = min(_EMA_IMAGES, self.step_count * self.recipe.batch * _EMA_RAMP)
         keep = 0.5 ** (self.recipe.batch / max(images, 1e-8))
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.generator.parameters()), 1 - keep)
+        for own, other in zip(self.average.parameters(), self.generator.parameters(), strict=True):
+            own.lerp_(other, 1 - keep)
 
     def _correct_p(self) -> None:
         certainty = float(self.certainty) / _P_EVERY

@@ -98,7 +98,7 @@ def test_faces_of_another_size_are_refused() -> None:
 
 def test_a_step_in_half_precision_is_sound() -> None:
     trainer = Trainer(Recipe(SIZE_PX, 8, 0.07), painted_faces(8), torch.device("cpu"))
-    trainer.generator.half = trainer.discriminator.half = torch.bfloat16
+    trainer.generator.large_dtype = trainer.discriminator.large_dtype = torch.bfloat16
     trainer.p = 0.5
     trainer.step()
     assert all(bool(torch.isfinite(loss)) and float(loss) > 0 for loss in trainer.losses.values())
