@@ -24,24 +24,23 @@ from torch.nn import functional as F
 
 _SHEET_COLUMNS, _SHEET_PX = 20, 64
 _LARGEST_YAW_DEG, _LARGEST_PITCH_DEG = 60.0, 25.0
-_MOST_OUTSIDE = 0.12
+_MOST_OUTSIDE = 0.18
 _LEAST_SHARP, _LEAST_LUMA = 150.0, 0.12
 _MOST_DARK_EYES = 0.7
-_RED_OVER_BLUE = (1.05, 4.0)
-"""Of cheeks in any light but a coloured one."""
+_LEAST_RED_OVER_BLUE = 1.05
+"""Of cheeks in any light but a cold one; there is no upper bound, which would fall on brown skin in warm light."""
 
 
 def why_not(face: FaceCrop) -> str:
     """What a generator should not learn from a portrait for, or nothing."""
     red, _, blue = face.cheeks
-    lowest, highest = (blue * ratio for ratio in _RED_OVER_BLUE)
     reasons = {
         "turned too far": abs(face.yaw_deg) > _LARGEST_YAW_DEG or abs(face.pitch_deg) > _LARGEST_PITCH_DEG,
         "too near the photo's border": face.outside > _MOST_OUTSIDE,
         "blurred": face.sharpness < _LEAST_SHARP,
         "too dark": float(torch.tensor(face.cheeks) @ LUMA) < _LEAST_LUMA,
         "dark glasses": face.dark_eyes > _MOST_DARK_EYES,
-        "painted or in coloured light": not lowest <= red <= highest,
+        "painted or in cold light": red < _LEAST_RED_OVER_BLUE * blue,
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
 

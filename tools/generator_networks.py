@@ -57,16 +57,22 @@ class Sizes:
         return cls(size_px, part(_LATENT), generator, {px: part(_DISCRIMINATOR[px]) for px in kept}, part(_DENSE))
 
 
-def _fir(taps: tuple[float, ...] = (1.0, 3.0, 3.0, 1.0)) -> Tensor:
-    row = torch.tensor(taps)
-    kernel = torch.outer(row, row)
-    return (kernel / kernel.sum())[None, None]
+def _fir() -> Tensor:
+    """[1, 1, 4, 4]: the filter of a layer that changes the size."""
+    row = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+    return torch.outer(row, row)[None, None]
 
 
-def smoothed(weight: Tensor, fir: Tensor) -> Tensor:
-    """A kernel [O, I, k, k] that also does what the filter [1, 1, 4, 4] does before or after: [O, I, k + 3, k + 3]."""
-    flat = F.conv2d(weight.flatten(0, 1)[:, None], fir, padding=3)
-    return flat.unflatten(0, weight.shape[:2])[:, :, 0]
+def smoothing(kernel_px: int, gain: float = 1.0) -> Tensor:
+    """[k², (k + 3)²]: the matrix from a kernel to one that also does what the filter does before or after it."""
+    single = torch.eye(kernel_px**2).view(-1, 1, kernel_px, kernel_px)
+    return F.conv2d(single, _fir() * gain, padding=3).flatten(1)
+
+
+def smoothed(weight: Tensor, matrix: Tensor) -> Tensor:
+    """A kernel [O, I, k, k] times such a matrix: [O, I, k + 3, k + 3]."""
+    side = weight.shape[-1] + 3
+    return (weight.flatten(2) @ matrix).unflatten(2, (side, side))
 
 
 class Scaled(nn.Module):
@@ -97,7 +103,7 @@ class Styled(nn.Module):
     """A convolution whose input channels a latent scales."""
 
     noise: Tensor | None
-    fir: Tensor
+    smoothing: Tensor
 
     def __init__(self, kind: str, channels: int, out: int, latent: int, size_px: int) -> None:
         super().__init__()
@@ -107,7 +113,7 @@ class Styled(nn.Module):
         self.style = Scaled((channels, latent), bias=1.0)
         self.strength = None if kind == "rgb" else nn.Parameter(torch.zeros(()))
         self.register_buffer("noise", None if kind == "rgb" else torch.randn(size_px, size_px))
-        self.register_buffer("fir", _fir() * 4, persistent=False)
+        self.register_buffer("smoothing", smoothing(kernel, gain=4), persistent=False)
 
     def forward(self, x: Tensor, w: Tensor, draw: torch.Generator | None) -> Tensor:
         """Noise from `draw`; without it, the fixed noise."""
@@ -117,7 +123,7 @@ class Styled(nn.Module):
             return F.conv2d(x, weight.to(x.dtype), self.conv.bias().to(x.dtype)).float()
         size = (style.square() @ weight.square().sum(dim=(2, 3)).T + _EPS).rsqrt() * GAIN
         if self.kind == "up":
-            kernel = smoothed(weight, self.fir).transpose(0, 1)
+            kernel = smoothed(weight, self.smoothing).transpose(0, 1)
             x = F.conv_transpose2d(x, kernel.to(x.dtype), stride=2, padding=2)
         else:
             x = F.conv2d(x, weight.to(x.dtype), padding=1)
@@ -210,7 +216,8 @@ class TrainedGenerator(nn.Module):
 class TrainedDiscriminator(nn.Module):
     """Pictures to logits: above 0 leans to real. `large_dtype` is the number format above 16 px."""
 
-    fir: Tensor
+    of_skip: Tensor
+    of_down: Tensor
 
     def __init__(self, sizes: Sizes, large_dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -225,7 +232,8 @@ class TrainedDiscriminator(nn.Module):
         last = channels[4]
         self.last_conv, self.last_dense = Scaled((last, last + 1, 3, 3)), Scaled((sizes.dense, last * 16))
         self.last_out = Scaled((1, sizes.dense))
-        self.register_buffer("fir", _fir(), persistent=False)
+        self.register_buffer("of_skip", smoothing(1, gain=_SHARE), persistent=False)
+        self.register_buffer("of_down", smoothing(3), persistent=False)
 
     def forward(self, picture: Tensor) -> Tensor:
         """[N, 3, R, R], -1..1, to logits [N]; N is a multiple of 4, or less."""
@@ -235,9 +243,12 @@ class TrainedDiscriminator(nn.Module):
         for px, block in self.blocks.items():
             x = x if int(px) > _SMALL_PX else x.float()
             conv, down, skip = (cast(Scaled, cast(nn.ModuleDict, block)[kind]) for kind in ("conv", "down", "skip"))
-            straight = F.conv2d(x, (smoothed(skip.ready(), self.fir) * _SHARE).to(x.dtype), stride=2, padding=1)
+            straight = F.conv2d(x, smoothed(skip.ready(), self.of_skip).to(x.dtype), stride=2, padding=1)
             x = _layer(x, conv.ready(), conv.bias(), padding=1)
-            x = _layer(x, smoothed(down.ready(), self.fir), down.bias(), gain=_SHARE, stride=2, padding=2) + straight
+            x = (
+                _layer(x, smoothed(down.ready(), self.of_down), down.bias(), gain=_SHARE, stride=2, padding=2)
+                + straight
+            )
         x = _layer(with_spread(x.float()), self.last_conv.ready(), self.last_conv.bias(), padding=1).flatten(1)
         x = F.leaky_relu(F.linear(x, self.last_dense.ready(), self.last_dense.bias()), SLOPE) * GAIN
         return F.linear(x, self.last_out.ready(), self.last_out.bias())[:, 0]

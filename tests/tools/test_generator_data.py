@@ -53,7 +53,7 @@ def test_every_reason_is_found(astronaut: FaceCrop) -> None:
         "blurred": replace(astronaut, sharpness=sharpness(blurred(astronaut.picture))),
         "too dark": replace(astronaut, cheeks=(0.06, 0.05, 0.04)),
         "dark glasses": replace(astronaut, dark_eyes=0.9),
-        "painted or in coloured light": replace(astronaut, cheeks=(blue, green, red)),
+        "painted or in cold light": replace(astronaut, cheeks=(blue, green, red)),
     }
     assert {name: why_not(face) for name, face in wrong.items()} == {name: name for name in wrong}
 
