@@ -17,7 +17,7 @@ from ostec.geometry.warp import apply_affine
 from ostec.interfaces import Parts
 from ostec.io import load_photo
 
-_WORKERS = 1
+_WORKERS = 2
 _CHUNK = 20
 LUMA = torch.tensor([0.299, 0.587, 0.114])
 _SHARP_PX = 128

@@ -117,7 +117,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("generator", type=Path)
     parser.add_argument("faces", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--channels", type=float, default=1.0, help="share of the channels, for trying things out")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
