@@ -9,10 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ostec.completion.objective import FRONTAL_IDENTITY_WEIGHT, WEIGHTS, Known, Objective, terms_in_use
-from ostec.completion.rotation import complete_by_rotation
+from ostec.completion.rotation import Finish, complete_by_rotation, seamless
 from ostec.completion.search import DEFAULT, ORIGINAL, best_of_random, search
 from ostec.interfaces import Completer, Generator, Judges, Progress, Rasteriser
 from ostec.settings import Settings
+from ostec.texture.released import join_as_released
 from ostec.texture.shoot import shoot
 from ostec.texture.views import FRONT, in_batches, plan_views
 from ostec.types import Atlas, Completed, Completion, Face, Shot
@@ -33,7 +34,6 @@ class ProjectionCompleter:
         self.generator, self.judges, self.base, self.rasterise = generator, judges, base, rasterise
 
     def __call__(self, face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
-        under = self.base(face, atlas, settings, lambda stage, done: progress(stage, _BASE_SHARE * done))
         end = 1 - _FRONTAL_SHARE if settings.frontalize else 1.0
         finisher = _Finisher(self.generator, self.judges, settings, self._identity(face))
 
@@ -42,22 +42,33 @@ class ProjectionCompleter:
             tell = _between(progress, "+".join(shot.view.name for shot in shots), low, high)
             return finisher.finish(shots, settings.iterations, WEIGHTS, tell)
 
-        views = plan_views(face.mode)
-        batches = tuple((view,) for view in views) if settings.preset == "original" else in_batches(views)
-        size_px = self.generator.resolution
-        completed = complete_by_rotation(face, atlas, batches, under.texture.rgb, finish, self.rasterise, size_px)
+        completed = self._rotated(face, atlas, settings, finish, progress)
         frontal = None
         if settings.frontalize:
             known = face.texels.inside.float()
-            shot = shoot(face.reconstruction, completed.texture.rgb, known, FRONT, size_px, self.rasterise)
+            shot = shoot(
+                face.reconstruction, completed.texture.rgb, known, FRONT, self.generator.resolution, self.rasterise
+            )
             weights = {**WEIGHTS, "identity": FRONTAL_IDENTITY_WEIGHT}
             tell = _between(progress, "frontal", end, 1.0)
             (done,) = finisher.finish((shot,), settings.iterations_frontalize, weights, tell)
             size = (settings.frontal_size, settings.frontal_size)
             frontal = F.interpolate(done.image[None], size, mode="bicubic", antialias=True)[0].clamp(0, 1)
-        warnings = [*under.notes.get("warnings", []), *finisher.warnings]
-        notes = {"loss_terms": terms_in_use(self.judges), "warnings": warnings}
-        return Completed(replace(completed.texture, std=under.texture.std), completed.completions, frontal, notes)
+        warnings = [*completed.notes.get("warnings", []), *finisher.warnings]
+        return replace(
+            completed, frontal=frontal, notes={"loss_terms": terms_in_use(self.judges), "warnings": warnings}
+        )
+
+    def _rotated(self, face: Face, atlas: Atlas, settings: Settings, finish: Finish, progress: Progress) -> Completed:
+        """The texture after all views."""
+        views, size_px = plan_views(face.mode), self.generator.resolution
+        if settings.preset == "original":
+            one_by_one = tuple((view,) for view in views)
+            return complete_by_rotation(face, atlas, one_by_one, join_as_released, finish, self.rasterise, size_px, 0.0)
+        under = self.base(face, atlas, settings, lambda stage, done: progress(stage, _BASE_SHARE * done))
+        join = seamless(under.texture.rgb)
+        done = complete_by_rotation(face, atlas, in_batches(views), join, finish, self.rasterise, size_px)
+        return replace(done, texture=replace(done.texture, std=under.texture.std), notes=under.notes)
 
     def _identity(self, face: Face) -> Tensor | None:
         """[1, E] of the person in the photo, where there is a network for it."""
