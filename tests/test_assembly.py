@@ -83,7 +83,7 @@ def test_a_download_that_broke_off_is_no_weight_file(tmp_path: Path) -> None:
     for name in ("vgg16-397923af.pth", "lpips_v0.1_vgg.pth.part", "arcface.pth.part"):
         (tmp_path / name).touch()
     judges = load_projection_completer(tmp_path, "cpu").judges
-    assert judges.perceptual is None and judges.identity is None
+    assert judges.perception is None and judges.identity is None
 
 
 def test_folders_are_searched_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

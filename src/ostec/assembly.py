@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ostec.completion.prior import load_prior_completer
 from ostec.completion.projection import ProjectionCompleter
 from ostec.geometry.raster import rasterise
-from ostec.interfaces import IdentityNet, Judges
+from ostec.interfaces import IdentityNet, Judges, PerceptualNet
 from ostec.models.identity import embeddings, load_mobilefacenet
 from ostec.models.iresnet import load_iresnet
 from ostec.models.landmarks import load_mesh_landmarks
 from ostec.models.library import GENERATORS, JUDGES, PARTS, find, require_generator, weights_folders
 from ostec.models.perceptual import load_lpips
 from ostec.models.stylegan2_files import load_networks
-
-_MIDDLE = 2
-"""Of VGG16's five taps: block3_conv3, the layer of the released code."""
 
 
 def load_projection_completer(weights_dir: Path | None, device: str) -> ProjectionCompleter:
@@ -29,7 +25,7 @@ def load_projection_completer(weights_dir: Path | None, device: str) -> Projecti
     judges = Judges(
         landmarks=load_mesh_landmarks(device),
         identity=_identity(folders, device),
-        **_perceptual(folders, device),
+        perception=_perceptual(folders, device),
         discriminator=discriminator if discriminator and discriminator.resolution == generator.resolution else None,
     )
     return ProjectionCompleter(generator, judges, load_prior_completer(), rasterise)
@@ -53,10 +49,9 @@ def _identity(folders: Sequence[Path], device: str) -> IdentityNet | None:
     return None
 
 
-def _perceptual(folders: Sequence[Path], device: str) -> dict[str, Any]:
+def _perceptual(folders: Sequence[Path], device: str) -> PerceptualNet | None:
     trunk = find("vgg16-397923af.pth", folders)
     heads = find("lpips_v0.1_vgg.pth", folders) or find("lpips_v0.1_vgg.safetensors", folders)
     if trunk is None or heads is None:
-        return {}
-    net = load_lpips(trunk, heads).to(device).requires_grad_(False)
-    return {"perceptual": net, "features": lambda pictures: net.features(pictures)[_MIDDLE]}
+        return None
+    return load_lpips(trunk, heads).to(device).requires_grad_(False)

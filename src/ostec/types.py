@@ -183,6 +183,8 @@ class Completion:
     """[L, W] W+ code of a generator, where one was searched."""
     history: tuple[float, ...] = ()
     """Loss by step."""
+    film: Tensor | None = None
+    """[T, 3, S, S] uint8: pictures of the search in turn, where they were asked for."""
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 from torch.nn import functional as F
 
+from ostec.completion.film import FRAMES, Film
 from ostec.completion.objective import FRONTAL_IDENTITY_WEIGHT, WEIGHTS, Known, Objective, terms_in_use
 from ostec.completion.rotation import Finish, complete_by_rotation, seamless
-from ostec.completion.search import DEFAULT, ORIGINAL, best_of_random, search
+from ostec.completion.search import DEFAULT, ORIGINAL, Found, best_of_random, search
+from ostec.completion.tuning import tuned_pictures
 from ostec.interfaces import Completer, Generator, Judges, Progress, Rasteriser
 from ostec.settings import Settings
 from ostec.texture.released import join_as_released
@@ -19,8 +21,8 @@ from ostec.texture.views import FRONT, in_batches, plan_views
 from ostec.types import Atlas, Completed, Completion, Face, Shot
 
 _RANDOM_STARTS = 32
-_BASE_SHARE, _FRONTAL_SHARE = 0.05, 0.25
-"""Of the progress."""
+_BASE_SHARE, _FRONTAL_SHARE, _SEARCH_SHARE = 0.05, 0.25, 0.6
+"""Of the progress; the last of a view's, where it is tuned too."""
 
 
 class ProjectionCompleter:
@@ -98,19 +100,24 @@ class _Finisher:
         known = Known.of(shots, self.identity, generator.w_avg.device)
         objective = Objective(known, self.judges, generator.w_avg, weights)
         start = best_of_random(generator, objective, len(shots), _RANDOM_STARTS, seed)
-        found = search(generator, objective, start, plan, steps, seed, tell)
-        pictures = (generator.synthesis(found.w_plus) / 2 + 0.5).clamp(0, 1).cpu()
-        return tuple(
-            self._completion(shot, picture, latent, history, diverged)
-            for shot, picture, latent, history, diverged in zip(
-                shots, pictures, found.w_plus.cpu(), found.history, found.diverged, strict=True
+        film = Film(objective, max(1, steps // FRAMES)) if self.settings.film else None
+        tuning = self.settings.tune
+        searching = _SEARCH_SHARE if tuning else 1.0
+        found = search(generator, film or objective, start, plan, steps, seed, lambda share: tell(searching * share))
+        if tuning:
+            pictures, _ = tuned_pictures(
+                generator, objective, found.w_plus, tuning, lambda share: tell(searching + (1 - searching) * share)
             )
+        else:
+            pictures = generator.synthesis(found.w_plus)
+        pictures = (pictures / 2 + 0.5).clamp(0, 1).cpu()
+        return tuple(
+            self._completion(shot, picture, found, row, film)
+            for row, (shot, picture) in enumerate(zip(shots, pictures, strict=True))
         )
 
-    def _completion(
-        self, shot: Shot, picture: Tensor, latent: Tensor, history: tuple[float, ...], diverged: bool
-    ) -> Completion:
-        name = shot.view.name
+    def _completion(self, shot: Shot, picture: Tensor, found: Found, row: int, film: Film | None) -> Completion:
+        name, history, diverged = shot.view.name, found.history[row], found.diverged[row]
         if not bool((shot.trust > 0).any()):
             self.warnings.append(f"{name}: nothing is known of this view; the generator made it up.")
         if diverged and not history:
@@ -118,7 +125,7 @@ class _Finisher:
             return Completion(shot, shot.image)
         if diverged:
             self.warnings.append(f"{name}: the search diverged after {len(history)} steps; its best was kept.")
-        return Completion(shot, picture, latent, history)
+        return Completion(shot, picture, found.w_plus[row].cpu(), history, film.of(row) if film else None)
 
 
 def _between(progress: Progress, stage: str, low: float, high: float) -> Callable[[float], object]:

@@ -207,12 +207,12 @@ class Lpips(nn.Module):
         """[N, 3, H, W] each, sRGB 0..1 -> distances [N] >= 0. Sides of at least 32 px."""
         return self.compare(self.features(first), self.features(second))
 
-    def features(self, images: Tensor) -> list[Tensor]:
+    def features(self, pictures: Tensor) -> list[Tensor]:
         """[N, 3, H, W] sRGB 0..1 -> features [N, C, h, w] >= 0, not normalised, fine to coarse.
 
         Of VGG16 these are block1_conv2, block2_conv2, block3_conv3, block4_conv3 and block5_conv3 after their ReLUs.
         """
-        return self.trunk((2 * images - 1 - self.shift) / self.scale)
+        return self.trunk((2 * pictures - 1 - self.shift) / self.scale)
 
     def compare(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
         """Distances [N] of pictures whose `features` are known."""

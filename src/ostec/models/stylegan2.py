@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Literal
 
 import torch
@@ -113,6 +114,14 @@ class Generator(nn.Module):
                 break
         assert picture is not None
         return picture
+
+    def tunable(self) -> tuple[Generator, list[Tensor]]:
+        """A copy that works by the plain formulas, and the weights of its synthesis, which take gradients; noise, the
+        mean latent and the mapping are left as they are."""
+        copied = deepcopy(self)
+        copied.fused = False
+        weights = [copied.const, *(t for name, t in copied.blocks.named_buffers() if not name.endswith("noise"))]
+        return copied, [weight.requires_grad_() for weight in weights]
 
 
 class _Dense(nn.Module):
