@@ -87,6 +87,10 @@ class Generator(Protocol):
         """[N, num_ws, W] to [N, 3, R, R], about -1..1; `resolution` asks for a smaller picture at less work."""
         ...
 
+    def reduced(self) -> Generator:
+        """The same generator at less precision, where that is faster."""
+        ...
+
     def tunable(self) -> tuple[Generator, Sequence[Tensor]]:
         """A copy, and the weights of its synthesis: leaves that take gradients."""
         ...

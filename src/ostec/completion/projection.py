@@ -34,10 +34,11 @@ class ProjectionCompleter:
 
     def __init__(self, generator: Generator, judges: Judges, base: Completer, rasterise: Rasteriser) -> None:
         self.generator, self.judges, self.base, self.rasterise = generator, judges, base, rasterise
+        self.quick = generator.reduced() if generator.w_avg.is_cuda else generator
 
     def __call__(self, face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
         end = 1 - _FRONTAL_SHARE if settings.frontalize else 1.0
-        finisher = _Finisher(self.generator, self.judges, settings, self._identity(face))
+        finisher = _Finisher(self.generator, self.quick, self.judges, settings, self._identity(face))
 
         def finish(shots: tuple[Shot, ...], done: float, share: float) -> tuple[Completion, ...]:
             low, high = (_BASE_SHARE + (end - _BASE_SHARE) * at for at in (done, done + share))
@@ -86,6 +87,8 @@ class _Finisher:
     """Searches the pictures of one face."""
 
     generator: Generator
+    quick: Generator
+    """The same, to search with."""
     judges: Judges
     settings: Settings
     identity: Tensor | None
@@ -99,15 +102,13 @@ class _Finisher:
         plan = ORIGINAL if self.settings.preset == "original" else DEFAULT
         known = Known.of(shots, self.identity, generator.w_avg.device)
         objective = Objective(known, self.judges, generator.w_avg, weights)
-        start = best_of_random(generator, objective, len(shots), _RANDOM_STARTS, seed)
+        start = best_of_random(self.quick, objective, len(shots), _RANDOM_STARTS, seed)
         film = Film(objective, max(1, steps // FRAMES)) if self.settings.film else None
-        tuning = self.settings.tune
-        searching = _SEARCH_SHARE if tuning else 1.0
-        found = search(generator, film or objective, start, plan, steps, seed, lambda share: tell(searching * share))
-        if tuning:
-            pictures, _ = tuned_pictures(
-                generator, objective, found.w_plus, tuning, lambda share: tell(searching + (1 - searching) * share)
-            )
+        until = _SEARCH_SHARE if self.settings.tune else 1.0
+        found = search(self.quick, film or objective, start, plan, steps, seed, lambda share: tell(until * share))
+        if self.settings.tune:
+            tuning = self.settings.tune, lambda share: tell(until + (1 - until) * share)
+            pictures, _ = tuned_pictures(generator, objective, found.w_plus, *tuning)
         else:
             pictures = generator.synthesis(found.w_plus)
         pictures = (pictures / 2 + 0.5).clamp(0, 1).cpu()
