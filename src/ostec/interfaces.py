@@ -104,6 +104,27 @@ class LandmarkNet(Protocol):
         ...
 
 
+class HeatMapNet(Protocol):
+    """Says of every place in a picture how much a landmark seems to be there; differentiable."""
+
+    def seen(self, pictures: Tensor) -> Tensor:
+        """[N, 3, S, S] in 0..1, cropped as FFHQ is, to [N, 68, h, w], iBUG order."""
+        ...
+
+    def drawn(self, landmarks_px: Tensor, picture_px: int) -> Tensor:
+        """The maps [N, 68, h, w] that it was taught to see in pictures [N, 3, picture_px, picture_px] with these
+        landmarks [N, 68, 2]."""
+        ...
+
+
+class Encoder(Protocol):
+    """Guesses the latents of a picture."""
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """[N, 3, S, S] in 0..1, cropped as FFHQ is, to [N, num_ws, W]."""
+        ...
+
+
 class IdentityNet(Protocol):
     """Tells people apart; differentiable."""
 
@@ -129,6 +150,8 @@ class Judges:
     """Networks that the search's loss makes use of; a term whose network is None is left out."""
 
     landmarks: LandmarkNet | None = None
+    """Where there is no `heat_maps`."""
+    heat_maps: HeatMapNet | None = None
     identity: IdentityNet | None = None
     perception: PerceptualNet | None = None
     discriminator: Callable[[Tensor], Tensor] | None = None

@@ -109,6 +109,12 @@ def test_landmark_loss_is_in_shares_of_the_picture() -> None:
     assert torch.allclose(losses.landmark_loss(off, wanted, trust, 64), torch.zeros(2))
 
 
+def test_heat_maps_that_do_not_meet_cost_the_squares_of_both() -> None:
+    seen, drawn = torch.zeros(2, 68, 8, 8), torch.zeros(2, 68, 8, 8)
+    seen[1, 0, 2, 2], drawn[1, 0, 5, 5], drawn[1, 1, 3, 3], seen[1, 1, 3, 3] = 1.0, 2.0, 1.0, 1.0
+    assert torch.allclose(losses.heat_map_loss(seen, drawn), torch.tensor([0.0, 5 / 64]))
+
+
 def test_identity_loss_is_one_minus_the_cosine() -> None:
     wanted = torch.tensor([[1.0, 0], [1, 0], [1, 0]])
     assert torch.allclose(

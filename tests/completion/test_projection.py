@@ -116,7 +116,10 @@ def test_the_same_seed_gives_the_same_bits() -> None:
 def test_terms_without_a_network_are_named() -> None:
     state = complete().notes["loss_terms"]
     assert {term for term, said in state.items() if said == "on"} == {"pixels", "ms_ssim", "latent"}
-    assert all("off" in state[term] for term in ("perceptual", "features", "discriminator", "landmarks", "identity"))
+    assert all(
+        "off" in state[term]
+        for term in ("perceptual", "features", "discriminator", "landmarks", "heat_maps", "identity")
+    )
 
 
 def test_networks_that_are_there_are_asked() -> None:
@@ -137,7 +140,38 @@ def test_networks_that_are_there_are_asked() -> None:
     )
     done = complete(judges)
     assert asked == {"landmarks", "identity", "discriminator"}
-    assert set(done.notes["loss_terms"].values()) == {"on"}
+    assert {term for term, said in done.notes["loss_terms"].items() if said != "on"} == {"heat_maps"}
+
+
+def test_heat_maps_take_the_place_of_points() -> None:
+    class Spots:
+        """Sees brightness, and expects none."""
+
+        def seen(self, pictures: torch.Tensor) -> torch.Tensor:
+            return pictures[:, :1].expand(-1, 68, -1, -1)
+
+        def drawn(self, landmarks_px: torch.Tensor, picture_px: int) -> torch.Tensor:
+            assert float(landmarks_px.min()) > 0 and float(landmarks_px.max()) < picture_px
+            return torch.zeros(len(landmarks_px), 68, picture_px, picture_px)
+
+    def never(pictures: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("points were asked for")
+
+    done = complete(Judges(landmarks=never, heat_maps=Spots()))
+    terms = done.notes["loss_terms"]
+    assert terms["heat_maps"] == "on" and "heat maps take its place" in terms["landmarks"]
+    assert float(done.completions[0].image[0].mean()) < float(complete().completions[0].image[0].mean())
+
+
+def test_an_encoder_s_guess_is_where_the_search_starts() -> None:
+    guess = torch.full((8, 8), 0.25)
+    with torch.no_grad():
+        completer = ProjectionCompleter(
+            GENERATOR, NO_NETWORKS, MirrorCompleter(), rasterise, lambda pictures: guess.expand(len(pictures), -1, -1)
+        )
+        settings = Settings(texture_size=SIZE, iterations=0)
+        done = completer(*known(), settings, lambda *_: None)
+    assert all(c.latent is not None and torch.equal(c.latent, guess) for c in done.completions)
 
 
 def test_a_search_that_fails_leaves_the_view_as_rendered_and_says_so() -> None:

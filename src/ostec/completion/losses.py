@@ -62,6 +62,11 @@ def landmark_loss(points_px: Tensor, wanted_px: Tensor, trust: Tensor, size_px: 
     return squares.sum(dim=1) / trust.sum(dim=1).clamp(min=1e-6)
 
 
+def heat_map_loss(seen: Tensor, drawn: Tensor) -> Tensor:
+    """Squared difference of heat maps [N, P, h, w], mean over pixels, sum over landmarks."""
+    return (seen - drawn).square().mean(dim=(2, 3)).sum(dim=1)
+
+
 def identity_loss(embeddings: Tensor, wanted: Tensor) -> Tensor:
     """1 - cosine of embeddings [N, E]: 0..2."""
     return 1 - F.cosine_similarity(embeddings, wanted, dim=1)

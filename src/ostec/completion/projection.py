@@ -13,7 +13,7 @@ from ostec.completion.objective import FRONTAL_IDENTITY_WEIGHT, WEIGHTS, Known, 
 from ostec.completion.rotation import Finish, complete_by_rotation, seamless
 from ostec.completion.search import DEFAULT, ORIGINAL, Found, best_of_random, search
 from ostec.completion.tuning import tuned_pictures
-from ostec.interfaces import Completer, Generator, Judges, Progress, Rasteriser
+from ostec.interfaces import Completer, Encoder, Generator, Judges, Progress, Rasteriser
 from ostec.settings import Settings
 from ostec.texture.released import join_as_released
 from ostec.texture.shoot import shoot
@@ -29,16 +29,25 @@ class ProjectionCompleter:
     """Completes each rotated view by searching the W+ space of a face generator.
 
     `base` completes what no view shows, and is what remains where a search fails. `judges` are the networks of the
-    loss; those that are not there are named in the report.
+    loss; those that are not there are named in the report. A search starts from the `encoder`'s guess; without one,
+    from the best of the mean latent and some random ones.
     """
 
-    def __init__(self, generator: Generator, judges: Judges, base: Completer, rasterise: Rasteriser) -> None:
+    def __init__(
+        self,
+        generator: Generator,
+        judges: Judges,
+        base: Completer,
+        rasterise: Rasteriser,
+        encoder: Encoder | None = None,
+    ) -> None:
         self.generator, self.judges, self.base, self.rasterise = generator, judges, base, rasterise
+        self.encoder = encoder
         self.quick = generator.reduced() if generator.w_avg.is_cuda else generator
 
     def __call__(self, face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
         end = 1 - _FRONTAL_SHARE if settings.frontalize else 1.0
-        finisher = _Finisher(self.generator, self.quick, self.judges, settings, self._identity(face))
+        finisher = _Finisher(self.generator, self.quick, self.judges, self.encoder, settings, self._identity(face))
 
         def finish(shots: tuple[Shot, ...], done: float, share: float) -> tuple[Completion, ...]:
             low, high = (_BASE_SHARE + (end - _BASE_SHARE) * at for at in (done, done + share))
@@ -90,6 +99,7 @@ class _Finisher:
     quick: Generator
     """The same, to search with."""
     judges: Judges
+    encoder: Encoder | None
     settings: Settings
     identity: Tensor | None
     warnings: list[str] = field(default_factory=list)
@@ -102,7 +112,10 @@ class _Finisher:
         plan = ORIGINAL if self.settings.preset == "original" else DEFAULT
         known = Known.of(shots, self.identity, generator.w_avg.device)
         objective = Objective(known, self.judges, generator.w_avg, weights)
-        start = best_of_random(self.quick, objective, len(shots), _RANDOM_STARTS, seed)
+        if self.encoder is not None:
+            start = self.encoder(known.image)
+        else:
+            start = best_of_random(self.quick, objective, len(shots), _RANDOM_STARTS, seed)
         film = Film(objective, max(1, steps // FRAMES)) if self.settings.film else None
         until = _SEARCH_SHARE if self.settings.tune else 1.0
         found = search(self.quick, film or objective, start, plan, steps, seed, lambda share: tell(until * share))
