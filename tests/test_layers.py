@@ -47,7 +47,7 @@ MAY_IMPORT = {
 BY_NAME = {"components", "__init__"}
 """Who may import a module by a string."""
 THIRD_PARTY = {"torch", "numpy", "scipy", "numba", "PIL", "safetensors", "tyro", "rich", "trimesh"}
-THIRD_PARTY |= {"requests", "platformdirs"}
+THIRD_PARTY |= {"requests", "platformdirs", "onnx"}
 NOT_INSTALLED = {"bench": {"cv2"}}
 """Layer -> packages it uses where they happen to be there."""
 PICTURE_FILES = {"io", "__init__"}

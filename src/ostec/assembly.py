@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from ostec.completion.prior import load_prior_completer
 from ostec.completion.projection import ProjectionCompleter
 from ostec.geometry.raster import rasterise
 from ostec.interfaces import IdentityNet, Judges
-from ostec.models.identity import embeddings, load_mobilefacenet
-from ostec.models.iresnet import load_iresnet
+from ostec.models import sources
+from ostec.models.identity import embeddings
 from ostec.models.landmarks import load_mesh_landmarks
-from ostec.models.library import GENERATORS, JUDGES, find, require_generator, weights_folders
-from ostec.models.perceptual import load_lpips
-from ostec.models.stylegan2_files import load_networks
+from ostec.models.library import require_generator, weights_folders
+from ostec.models.perceptual import Lpips
 
 _MIDDLE = 2
 """Of VGG16's five taps: block3_conv3, the layer of the released code."""
 
 
 def load_projection_completer(weights_dir: Path | None, device: str) -> ProjectionCompleter:
-    """With the first generator that is there. Raises `MissingWeights`, `BadWeights`."""
+    """With the first files for each part that are there. Raises `MissingWeights`, `BadWeights`."""
     folders = weights_folders(weights_dir)
-    path = require_generator(folders)
-    generator, discriminator = load_networks(path, device)
+    require_generator(folders)
+    networks = {part: found.load() for part, found in sources.chosen(folders).items()}
+    generator, discriminator = (net and net.to(device) for net in networks["generator"])
     judges = Judges(
         landmarks=load_mesh_landmarks(device),
-        identity=_identity(folders, device),
-        **_perceptual(folders, device),
+        identity=_identity(networks.get("identity"), device),
+        **_perceptual(networks.get("perceptual"), device),
         discriminator=discriminator if discriminator and discriminator.resolution == generator.resolution else None,
     )
     return ProjectionCompleter(generator, judges, load_prior_completer(), rasterise)
@@ -37,24 +39,18 @@ def load_projection_completer(weights_dir: Path | None, device: str) -> Projecti
 
 def licences(weights_dir: Path | None) -> Mapping[str, str]:
     """File -> licence, of the files that `load_projection_completer` would use."""
-    folders = weights_folders(weights_dir)
-    used = [next((entry for entry in GENERATORS if find(entry.file, folders)), None)]
-    used += [entry for entry in JUDGES if find(entry.file, folders)]
-    return {entry.file: entry.licence for entry in used if entry is not None}
+    return sources.licences(weights_folders(weights_dir))
 
 
-def _identity(folders: Sequence[Path], device: str) -> IdentityNet | None:
-    for file, load in (("arcface.pth", load_iresnet), ("mobilefacenet_arcface.safetensors", load_mobilefacenet)):
-        if path := find(file, folders):
-            net = load(path).to(device).requires_grad_(False)
-            return lambda pictures, landmarks_px: embeddings(net, pictures, landmarks_px)
-    return None
+def _identity(net: nn.Module | None, device: str) -> IdentityNet | None:
+    if net is None:
+        return None
+    fixed = net.to(device).requires_grad_(False)
+    return lambda pictures, landmarks_px: embeddings(fixed, pictures, landmarks_px)
 
 
-def _perceptual(folders: Sequence[Path], device: str) -> dict[str, Any]:
-    trunk = find("vgg16-397923af.pth", folders)
-    heads = find("lpips_v0.1_vgg.pth", folders) or find("lpips_v0.1_vgg.safetensors", folders)
-    if trunk is None or heads is None:
+def _perceptual(net: Lpips | None, device: str) -> dict[str, Any]:
+    if net is None:
         return {}
-    net = load_lpips(trunk, heads).to(device).requires_grad_(False)
-    return {"perceptual": net, "features": lambda pictures: net.features(pictures)[_MIDDLE]}
+    fixed = net.to(device).requires_grad_(False)
+    return {"perceptual": fixed, "features": lambda pictures: fixed.features(pictures)[_MIDDLE]}

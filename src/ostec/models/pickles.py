@@ -62,7 +62,7 @@ class Node:
 
 class _Unpickler(pickle.Unpickler):
     def __init__(self, data: bytes) -> None:
-        super().__init__(io.BytesIO(data))
+        super().__init__(io.BytesIO(data), encoding="latin1")  # of Python 2
         self._kinds: dict[str, type[Node]] = {}
 
     def find_class(self, module: str, name: str, /) -> Any:
@@ -120,6 +120,20 @@ def array(value: Any) -> NDArray[Any]:
     return np.asarray(number(value), dtype=np.float32)
 
 
+def floats(value: Any) -> Tensor:
+    """A numpy array or number as a tensor of float32."""
+    return torch.from_numpy(np.array(array(value), np.float32, order="C"))
+
+
+def wrapped(value: Any) -> Any:
+    """What `np.save` makes an array of objects of, because it is none itself."""
+    if isinstance(value, Node) and value.name.endswith(".multiarray._reconstruct") and isinstance(value.state, tuple):
+        objects = value.state[-1]
+        if isinstance(objects, list) and len(objects) == 1:
+            return objects[0]
+    raise ValueError(f"a single object was expected, not {_kind(value)}")
+
+
 def tensor(value: Any) -> Tensor:
     """A torch tensor or parameter."""
     if not isinstance(value, Node):
@@ -164,6 +178,8 @@ def _dtype(value: Any) -> np.dtype:
 def _bytes(value: Any) -> bytes:
     if isinstance(value, Node) and value.name == "_codecs.encode" and isinstance(value.args[0], str):
         return value.args[0].encode("latin1")
+    if isinstance(value, str):  # of Python 2
+        return value.encode("latin1")
     if isinstance(value, bytes):
         return value
     raise ValueError(f"bytes were expected, not {_kind(value)}")
