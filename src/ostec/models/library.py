@@ -12,6 +12,7 @@ from platformdirs import user_data_path
 from ostec.errors import MissingWeights
 
 _NVIDIA = "NVIDIA Source Code License (non-commercial)"
+_FAN = "BSD-3-Clause (1adrianb/face-alignment)"
 _NGC = "https://api.ngc.nvidia.com/v2/models/nvidia/research/stylegan2/versions/1/files"
 _NVLABS = "https://nvlabs-fi-cdn.nvidia.com"
 
@@ -96,6 +97,37 @@ GENERATORS = (
 )
 """Any of them will do; the first that is there is used."""
 
+LANDMARKS = (
+    WeightFile(
+        "fan",
+        "2DFAN4-11f355bf06.pth.tar",
+        "heat maps of landmarks",
+        _FAN,
+        "https://www.adrianbulat.com/downloads/python-fan/2DFAN4-11f355bf06.pth.tar",
+        megabytes=96,
+        sha256="11f355bf06",
+    ),
+    WeightFile(
+        "fan-torchscript",
+        "2DFAN4-cd938726ad.zip",
+        "the same as TorchScript",
+        _FAN,
+        "https://www.adrianbulat.com/downloads/python-fan/2DFAN4-cd938726ad.zip",
+        megabytes=96,
+        sha256="cd938726ad",
+    ),
+)
+"""Either will do; the first that is there is used."""
+
+ENCODER = WeightFile(
+    "style-encoder",
+    "resnet_18_20191231.h5",
+    "where the search starts",
+    "not stated; OSTeC, which hands it out, is CC BY-NC-SA 4.0 (non-commercial)",
+    None,
+    "It is in the archive of models that section 3 of https://github.com/barisgecer/OSTeC links to",
+)
+
 JUDGES = (
     WeightFile(
         "arcface",
@@ -130,7 +162,7 @@ JUDGES = (
         "Save the state dict of https://github.com/foamliu/MobileFaceNet as safetensors, with its own names",
     ),
 )
-LIBRARY = (*GENERATORS, *JUDGES)
+LIBRARY = (*GENERATORS, ENCODER, *LANDMARKS, *JUDGES)
 
 
 def weights_folders(weights_dir: Path | None = None) -> tuple[Path, ...]:
