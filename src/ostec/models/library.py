@@ -15,6 +15,7 @@ _NVIDIA = "NVIDIA Source Code License (non-commercial)"
 _NVIDIA_LPIPS = f"{_NVIDIA}; of VGG16 (CC BY 4.0) and LPIPS (BSD-2-Clause)"
 _LPIPS = "BSD-2-Clause (richzhang/PerceptualSimilarity)"
 _INSIGHTFACE = "InsightFace: non-commercial research"
+_FAN = "BSD-3-Clause (1adrianb/face-alignment)"
 _NGC = "https://api.ngc.nvidia.com/v2/models/nvidia/research/stylegan2/versions/1/files"
 _NVLABS = "https://nvlabs-fi-cdn.nvidia.com"
 
@@ -101,6 +102,37 @@ GENERATORS = (
 )
 """Any of them will do; the first that is there is used."""
 
+LANDMARKS = (
+    WeightFile(
+        "fan",
+        "2DFAN4-11f355bf06.pth.tar",
+        "heat maps of landmarks",
+        _FAN,
+        "https://www.adrianbulat.com/downloads/python-fan/2DFAN4-11f355bf06.pth.tar",
+        megabytes=96,
+        sha256="11f355bf06",
+    ),
+    WeightFile(
+        "fan-torchscript",
+        "2DFAN4-cd938726ad.zip",
+        "the same as TorchScript",
+        _FAN,
+        "https://www.adrianbulat.com/downloads/python-fan/2DFAN4-cd938726ad.zip",
+        megabytes=96,
+        sha256="cd938726ad",
+    ),
+)
+"""Either will do; the first that is there is used."""
+
+ENCODER = WeightFile(
+    "style-encoder",
+    "resnet_18_20191231.h5",
+    "where the search starts",
+    "not stated; OSTeC, which hands it out, is CC BY-NC-SA 4.0 (non-commercial)",
+    None,
+    "It is in the archive of models that section 3 of https://github.com/barisgecer/OSTeC links to",
+)
+
 JUDGES = (
     WeightFile(
         "arcface-torch",
@@ -185,7 +217,7 @@ JUDGES = (
         megabytes=59,
     ),
 )
-LIBRARY = (*GENERATORS, *JUDGES)
+LIBRARY = (*GENERATORS, ENCODER, *LANDMARKS, *JUDGES)
 
 
 def weights_folders(weights_dir: Path | None = None) -> tuple[Path, ...]:

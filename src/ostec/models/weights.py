@@ -13,6 +13,7 @@ from safetensors.torch import load
 from ostec.errors import BadWeights, MissingWeights
 from ostec.models.onnx_files import parse_onnx
 from ostec.models.pickles import unpickle, wrapped
+from ostec.models.torchscript_files import is_script, read_script
 
 _LARGEST_BYTES = 4 << 30
 _ZIP, _OLD_TORCH = b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -43,7 +44,8 @@ def read_stored(path: Path, remedy: str, member: str = "") -> Any:
         if start.startswith(_ZIP) and member:
             return parse_onnx(_member(path, member), str(path))
         if start.startswith((_ZIP, _OLD_TORCH)):
-            _check_zip(path)
+            if _check_zip(path):
+                return read_script(path)
             return torch.load(path, "cpu", weights_only=True)
         return unpickle(path.read_bytes(), str(path))
     except BadWeights as error:
@@ -52,12 +54,16 @@ def read_stored(path: Path, remedy: str, member: str = "") -> Any:
         raise BadWeights(f"{path} is truncated, or is not a weight file ({type(error).__name__}). {remedy}") from error
 
 
-def _check_zip(path: Path) -> None:
-    """Refuse an archive that unpacks to more than it is: `torch.save` does not compress."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
-                raise BadWeights(f"{path} unpacks to more than its own size, which no weight file does.")
+def _check_zip(path: Path) -> bool:
+    """Whether it is a TorchScript archive. Refuses one whose numbers are packed."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        script = is_script(archive)
+        unpacked = sum(entry.file_size for entry in archive.infolist() if not (script and "/code/" in entry.filename))
+        if unpacked > path.stat().st_size:
+            raise BadWeights(f"{path} unpacks to more than its own size, which no weight file does.")
+        return script
 
 
 def _member(path: Path, name: str) -> bytes:
