@@ -74,7 +74,8 @@ def exported(net: Small) -> bytes:
     stored = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        torch.onnx.export(net, (torch.zeros(1, 3, 112, 112),), stored, dynamo=False, opset_version=11)
+        pictures = torch.zeros(1, 3, 112, 112)
+        torch.onnx.export(net, (pictures,), stored, dynamo=False, opset_version=11)  # pyright: ignore[reportArgumentType]
     return stored.getvalue()
 
 

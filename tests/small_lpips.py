@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -24,11 +25,18 @@ class Weights:
         self.biases = [torch.randn(width) * 0.1 for width in WIDTHS]
         self.heads = [torch.rand(width) for width in HEADS]
 
+    def trunk(self) -> dict[str, Tensor]:
+        """By torchvision's names."""
+        named = {f"features.{place}.weight": kernel for place, kernel in zip(PLACES, self.kernels, strict=True)}
+        return named | {f"features.{place}.bias": bias for place, bias in zip(PLACES, self.biases, strict=True)}
+
+    def named_heads(self) -> dict[str, Tensor]:
+        """By their authors' names."""
+        return {f"lin{i}.model.1.weight": head[None, :, None, None] for i, head in enumerate(self.heads)}
+
     def lpips(self) -> Lpips:
-        """From torchvision's names."""
-        trunk = {f"features.{place}.weight": kernel for place, kernel in zip(PLACES, self.kernels, strict=True)}
-        trunk |= {f"features.{place}.bias": bias for place, bias in zip(PLACES, self.biases, strict=True)}
-        return Lpips(trunk, {f"lin{i}.model.1.weight": head[None, :, None, None] for i, head in enumerate(self.heads)})
+        """The network."""
+        return Lpips(self.trunk(), self.named_heads())
 
 
 class _Script(nn.Module):
@@ -51,5 +59,7 @@ class _Script(nn.Module):
 
 def save_script(weights: Weights, path: Path) -> Path:
     """Write the file."""
-    torch.jit.save(torch.jit.script(_Script(weights)), path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.save(torch.jit.script(_Script(weights)), path)
     return path

@@ -162,7 +162,7 @@ def _training(model: ModelProto) -> None:
     node.attribute.append(helper.make_attribute("training_mode", 1))
 
 
-CHANGES = {
+CHANGES: dict[Callable[[ModelProto], None], str] = {
     _other_operation: "operation 'Sub'",
     _foreign: "com.example",
     _elsewhere: "in another file",

@@ -43,8 +43,8 @@ def pickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pa
 
     def network(values: Any, components: dict[str, Any]) -> Any:
         made = kind()
-        made.__dict__ |= {"version": 4, "name": "vgg16", "static_kwargs": {}, "components": components}
-        made.__dict__ |= {"build_module_src": "raise SystemExit", "build_func_name": "lpips", "variables": values}
+        state = {"version": 4, "name": "vgg16", "static_kwargs": {}, "components": components}
+        vars(made).update(state, build_module_src="raise SystemExit", build_func_name="lpips", variables=values)
         return made
 
     def save(own: Any, below: Any = None) -> Path:

@@ -12,7 +12,7 @@ from platformdirs import user_data_path
 from ostec.errors import MissingWeights
 
 _NVIDIA = "NVIDIA Source Code License (non-commercial)"
-_NVIDIA_LPIPS = f"{_NVIDIA}; of VGG16 (CC BY 4.0) and LPIPS (BSD-2-Clause)"
+_NVIDIA_LPIPS = f"{_NVIDIA}; made of VGG16 (CC BY 4.0) and LPIPS (BSD-2-Clause)"
 _LPIPS = "BSD-2-Clause (richzhang/PerceptualSimilarity)"
 _INSIGHTFACE = "InsightFace: non-commercial research"
 _FAN = "BSD-3-Clause (1adrianb/face-alignment)"
@@ -213,7 +213,7 @@ JUDGES = (
         "vgg16_zhang_perceptual.pkl",
         "features and LPIPS, trunk and heads in one file (TensorFlow)",
         _NVIDIA_LPIPS,
-        f"{_NVLABS}/stylegan/networks/metrics/vgg16_zhang_perceptual.pkl",
+        f"{_NVLABS}/stylegan2-ada/pretrained/metrics/vgg16_zhang_perceptual.pkl",
         megabytes=59,
     ),
 )
