@@ -202,6 +202,16 @@ def test_truncated_and_foreign_files_are_refused(network: Small, tmp_path: Path)
         load_iresnet_onnx(tmp_path / "none.onnx")
 
 
+def test_a_file_of_many_small_messages_takes_little_memory(tmp_path: Path) -> None:
+    """Parsed, each of them takes many times its two bytes."""
+    path, data = tmp_path / "w600k_r50.onnx", b"\x08\x06\x3a\x80\x80\x80\x01" + b"\x0a\x00" * (1 << 20)
+    assert len(ModelProto.FromString(data).graph.node) == 1 << 20
+    path.write_bytes(data)
+    assert "more than numbers" in refusal(path)
+    path.write_bytes(b"\x08" + b"\xff" * 1000)
+    refusal(path)
+
+
 def test_other_archives_are_refused(network: Small, tmp_path: Path) -> None:
     path = tmp_path / "buffalo_l.zip"
     with zipfile.ZipFile(path, "w") as archive:

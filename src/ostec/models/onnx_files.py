@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 _FLOAT = 1
 """`TensorProto.DataType`."""
+_MOST_STRUCTURE = 1 << 20
+"""Bytes besides numbers: a parsed message takes some eighty times as many, and an IResNet's some ten thousand."""
+_GRAPH, _INITIALIZER = (7,), (7, 5)
+_NUMBERS = ((7, 5, 4), (7, 5, 9))
+"""Numbers of fields from the outermost message inwards: `graph.initializer.float_data` and `raw_data`."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,8 @@ def parse_onnx(data: bytes, source: str) -> OnnxGraph:
     from onnx import ModelProto
 
     try:
+        if _structure(memoryview(data), (), 0) > _MOST_STRUCTURE:
+            raise ValueError("it is more than numbers")
         return _graph(ModelProto.FromString(data).graph)
     except Exception as error:  # protobuf raises errors of its own
         raise BadWeights(f"{source} is not an ONNX file of a plain network, or is damaged: {error}.") from error
@@ -61,6 +68,40 @@ def _graph(graph: GraphProto) -> OnnxGraph:
     if len(inputs) != 1 or len(graph.output) != 1:
         raise ValueError(f"it has {len(inputs)} inputs and {len(graph.output)} outputs, not one of each")
     return OnnxGraph(_nodes(graph), tensors, inputs[0], graph.output[0].name)
+
+
+def _structure(message: memoryview, place: tuple[int, ...], before: int) -> int:
+    """`before`, and how many bytes of a message are not numbers; counting ends where there are too many.
+
+    Format: protobuf.dev, "Encoding". `place` is where the message stands, as in `_NUMBERS`.
+    """
+    count, at = before, 0
+    while at < len(message) and count <= _MOST_STRUCTURE:
+        start = at
+        key, at = _varint(message, at)
+        field = (*place, key >> 3)
+        if key & 7 == 2:
+            size, at = _varint(message, at)
+            count += at - start
+            content = message[at : at + size]
+            at += size
+            if field in (_GRAPH, _INITIALIZER):
+                count = _structure(content, field, count)
+            elif field not in _NUMBERS:
+                count += size
+        else:
+            at = _varint(message, at)[1] if key & 7 == 0 else at + {1: 8, 5: 4}[key & 7]
+            count += at - start
+    return count
+
+
+def _varint(message: memoryview, at: int) -> tuple[int, int]:
+    """A number of variable length, and where it ends."""
+    value, shift = 0, 0
+    while message[at] & 128 and shift < 64:
+        value |= (message[at] & 127) << shift
+        shift, at = shift + 7, at + 1
+    return value | message[at] << shift, at + 1
 
 
 def _nodes(graph: GraphProto) -> tuple[OnnxNode, ...]:

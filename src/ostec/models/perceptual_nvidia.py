@@ -2,9 +2,9 @@
 
 Two files: `vgg16.pt` of NVlabs/stylegan2-ada-pytorch, TorchScript, with the tensors `layers.conv1` to `layers.conv13`
 and `lpips0` to `lpips4` (names as read by `models/perceptual_model.py` of snap-research/discoscene); and
-`vgg16_zhang_perceptual.pkl` of NVlabs/stylegan2-ada, a pickled TensorFlow network. They hold the network of `perceptual` in
+`vgg16_zhang_perceptual.pkl` of NVlabs/stylegan2-ada, a pickled TensorFlow network. They hold `perceptual`'s network in
 other words: the tests of toshas/torch-fidelity find the distances of `vgg16.pt` to be those of torchvision's trunk with
-the heads v0.1, to 1e-5. They take 0..255 and normalise it themselves, by the numbers that `perceptual` normalises by.
+the heads v0.1, to 1e-5. They take 0..255 and normalise it themselves, by the numbers that `perceptual` has too.
 
 The names in the pickle are not publicly written down, so its variables are told apart by shape and order: 3x3 kernels
 [height, width, in, out] with a bias beside each, and heads, as wide as the features that they weigh, never negative.
