@@ -149,6 +149,7 @@ JUDGES = (
         _INSIGHTFACE,
         None,
         "It is one of the files in buffalo_l.zip, which serves as it is: ostec models get arcface",
+        sha256="4c06341c33c2ca1f86781dab0e829f88ad5b64be9fba56e56bc9ebdefc619e43",
     ),
     WeightFile(
         "arcface",
@@ -156,7 +157,8 @@ JUDGES = (
         "identity (IResNet-50; one of five files in it is used)",
         _INSIGHTFACE,
         "https://github.com/deepinsight/insightface/releases/download/v0.7/buffalo_l.zip",
-        megabytes=288,
+        megabytes=289,
+        sha256="80ffe37d8a5940d59a7384c201a2a38d4741f2f3c51eef46ebb28218a7b0ca2f",
         member="w600k_r50.onnx",
     ),
     WeightFile(
