@@ -2,56 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+
+from torch import nn
 
 from ostec.completion.prior import load_prior_completer
 from ostec.completion.projection import ProjectionCompleter
+from ostec.errors import BadWeights
 from ostec.geometry.raster import rasterise
-from ostec.interfaces import IdentityNet, Judges, PerceptualNet
-from ostec.models.identity import embeddings, load_mobilefacenet
-from ostec.models.iresnet import load_iresnet
+from ostec.interfaces import IdentityNet, Judges
+from ostec.models import sources
+from ostec.models.identity import embeddings
 from ostec.models.landmarks import load_mesh_landmarks
-from ostec.models.library import GENERATORS, JUDGES, PARTS, find, require_generator, weights_folders
-from ostec.models.perceptual import load_lpips
-from ostec.models.stylegan2_files import load_networks
+from ostec.models.library import PARTS, require_generator, weights_folders
+from ostec.models.style_encoder import StyleEncoder
+from ostec.models.stylegan2 import Generator
 
 
 def load_projection_completer(weights_dir: Path | None, device: str) -> ProjectionCompleter:
-    """With the first generator that is there. Raises `MissingWeights`, `BadWeights`."""
+    """With the first files for each network that are there. Raises `MissingWeights`, `BadWeights`."""
     folders = weights_folders(weights_dir)
-    path = require_generator(folders)
-    generator, discriminator = load_networks(path, device)
+    require_generator(folders)
+    found = sources.chosen(folders)
+    generator, discriminator = (net and net.to(device) for net in found.pop("generator").load())
+    networks = {name: source.load().to(device).requires_grad_(False) for name, source in found.items()}
+    if "encoder" in networks:
+        _check_fit(networks["encoder"], generator, found["encoder"].paths[0])
     judges = Judges(
         landmarks=load_mesh_landmarks(device),
-        identity=_identity(folders, device),
-        perception=_perceptual(folders, device),
+        heat_maps=networks.get("heat_maps"),
+        identity=_identity(networks.get("identity")),
+        perception=networks.get("perception"),
         discriminator=discriminator if discriminator and discriminator.resolution == generator.resolution else None,
     )
-    return ProjectionCompleter(generator, judges, load_prior_completer(), rasterise)
+    return ProjectionCompleter(generator, judges, load_prior_completer(), rasterise, networks.get("encoder"))
 
 
 def licences(part: str, weights_dir: Path | None) -> Mapping[str, str]:
     """File -> licence, of the weight files that a part would use."""
     if part in PARTS:
         return {entry.file: entry.licence for entry in PARTS[part]}
-    folders = weights_folders(weights_dir)
-    used = [next((entry for entry in GENERATORS if find(entry.file, folders)), None)]
-    used += [entry for entry in JUDGES if find(entry.file, folders)]
-    return {entry.file: entry.licence for entry in used if entry is not None}
+    return sources.licences(weights_folders(weights_dir))
 
 
-def _identity(folders: Sequence[Path], device: str) -> IdentityNet | None:
-    for file, load in (("arcface.pth", load_iresnet), ("mobilefacenet_arcface.safetensors", load_mobilefacenet)):
-        if path := find(file, folders):
-            net = load(path).to(device).requires_grad_(False)
-            return lambda pictures, landmarks_px: embeddings(net, pictures, landmarks_px)
-    return None
+def _check_fit(encoder: StyleEncoder, generator: Generator, path: Path) -> None:
+    ours, theirs = (generator.num_ws, len(generator.w_avg)), (encoder.num_ws, encoder.w_dim)
+    if ours != theirs:
+        raise BadWeights(
+            f"{path} guesses {theirs[0]} latents of {theirs[1]} numbers, but the generator takes {ours[0]} of {ours[1]}. "
+            "Use it with a generator of 1024 px, or take it out of the folder."
+        )
 
 
-def _perceptual(folders: Sequence[Path], device: str) -> PerceptualNet | None:
-    trunk = find("vgg16-397923af.pth", folders)
-    heads = find("lpips_v0.1_vgg.pth", folders) or find("lpips_v0.1_vgg.safetensors", folders)
-    if trunk is None or heads is None:
+def _identity(net: nn.Module | None) -> IdentityNet | None:
+    if net is None:
         return None
-    return load_lpips(trunk, heads).to(device).requires_grad_(False)
+    return lambda pictures, landmarks_px: embeddings(net, pictures, landmarks_px)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -134,16 +133,14 @@ class Bench:
     seed: int = 0
     """Of everything random."""
     weights_dir: Path | None = None
-    """Folder with the networks that compare faces, or one above it; by default what OSTEC_WEIGHTS names."""
+    """Folder with the networks that compare faces, or one above it; looked into before OSTEC_WEIGHTS."""
 
     def __call__(self) -> int:
         from ostec.bench.run import Options, run_completion
 
         methods = tuple(name.strip() for name in self.methods.split(",") if name.strip())
-        named = os.environ.get("OSTEC_WEIGHTS")
-        weights_dir = self.weights_dir or (Path(named) if named else None)
         places = self.source_dir, methods, self.json, self.sheet
-        options = Options(self.protocol, *places, self.limit, self.texture_size, self.seed, weights_dir)
+        options = Options(self.protocol, *places, self.limit, self.texture_size, self.seed, self.weights_dir)
         outcome = run_completion(options, _say, lambda reason: _complain(reason, _SOME_FAILED))
         _print_scores(outcome)
         return _SOME_FAILED if outcome.failed or not outcome.scores else _DONE

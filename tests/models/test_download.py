@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save
+from small_iresnet import small_iresnet, written
 
 from ostec.errors import BadWeights, CannotDownload, CannotWrite
 from ostec.models.download import check_downloaded, download
@@ -137,6 +140,21 @@ def test_a_known_checksum_must_agree(server: Server, tmp_path: Path) -> None:
     with pytest.raises(BadWeights, match=right[:8]):
         fetch(server.entry(sha256="0" * 64), tmp_path / "b")
     assert not list((tmp_path / "b").iterdir())
+
+
+def test_an_archive_must_hold_its_file(server: Server, tmp_path: Path) -> None:
+    stored = io.BytesIO()
+    with zipfile.ZipFile(stored, "w") as archive:
+        archive.writestr("w600k_r50.onnx", written(small_iresnet()).SerializeToString())
+    server.data = stored.getvalue()
+    for member in ("w600k_r50.onnx", "det_10g.onnx"):
+        entry = replace(WeightFile("w", "buffalo_l.zip", "weights", "theirs", server.url), member=member)
+        if member == "w600k_r50.onnx":
+            assert fetch(entry, tmp_path / member).read_bytes() == server.data
+        else:
+            with pytest.raises(BadWeights, match="0 files det_10g.onnx"):
+                fetch(entry, tmp_path / member)
+            assert not list((tmp_path / member).iterdir())
 
 
 def test_damage_is_noticed_later(server: Server, tmp_path: Path) -> None:

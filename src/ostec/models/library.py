@@ -12,6 +12,10 @@ from platformdirs import user_data_path
 from ostec.errors import MissingWeights
 
 _NVIDIA = "NVIDIA Source Code License (non-commercial)"
+_NVIDIA_LPIPS = f"{_NVIDIA}; made of VGG16 (CC BY 4.0) and LPIPS (BSD-2-Clause)"
+_LPIPS = "BSD-2-Clause (richzhang/PerceptualSimilarity)"
+_INSIGHTFACE = "InsightFace: non-commercial research"
+_FAN = "BSD-3-Clause (1adrianb/face-alignment)"
 _NGC = "https://api.ngc.nvidia.com/v2/models/nvidia/research/stylegan2/versions/1/files"
 _NVLABS = "https://nvlabs-fi-cdn.nvidia.com"
 
@@ -34,6 +38,8 @@ class WeightFile:
     """About."""
     sha256: str = ""
     """The checksum, or as much of its beginning as is publicly known."""
+    member: str = ""
+    """The file that is used, where it is an archive of several."""
 
 
 GENERATORS = (
@@ -96,14 +102,80 @@ GENERATORS = (
 )
 """Any of them will do; the first that is there is used."""
 
+LANDMARKS = (
+    WeightFile(
+        "fan",
+        "2DFAN4-11f355bf06.pth.tar",
+        "heat maps of landmarks",
+        _FAN,
+        "https://www.adrianbulat.com/downloads/python-fan/2DFAN4-11f355bf06.pth.tar",
+        megabytes=96,
+        sha256="11f355bf06",
+    ),
+    WeightFile(
+        "fan-torchscript",
+        "2DFAN4-cd938726ad.zip",
+        "the same as TorchScript",
+        _FAN,
+        "https://www.adrianbulat.com/downloads/python-fan/2DFAN4-cd938726ad.zip",
+        megabytes=96,
+        sha256="cd938726ad",
+    ),
+)
+"""Either will do; the first that is there is used."""
+
+ENCODER = WeightFile(
+    "style-encoder",
+    "resnet_18_20191231.h5",
+    "where the search starts",
+    "not stated; OSTeC, which hands it out, is CC BY-NC-SA 4.0 (non-commercial)",
+    None,
+    "It is in the archive of models that section 3 of https://github.com/barisgecer/OSTeC links to",
+)
+
 JUDGES = (
     WeightFile(
-        "arcface",
+        "arcface-torch",
         "arcface.pth",
-        "identity, before MobileFaceNet",
-        "InsightFace: non-commercial research",
+        "identity (IResNet, PyTorch)",
+        _INSIGHTFACE,
         None,
         "Save `backbone.pth` of an IResNet from the model zoo of insightface's arcface_torch under this name",
+    ),
+    WeightFile(
+        "arcface-onnx",
+        "w600k_r50.onnx",
+        "identity (IResNet-50, ONNX)",
+        _INSIGHTFACE,
+        None,
+        "It is one of the files in buffalo_l.zip, which serves as it is: ostec models get arcface",
+        sha256="4c06341c33c2ca1f86781dab0e829f88ad5b64be9fba56e56bc9ebdefc619e43",
+    ),
+    WeightFile(
+        "arcface",
+        "buffalo_l.zip",
+        "identity (IResNet-50; one of five files in it is used)",
+        _INSIGHTFACE,
+        "https://github.com/deepinsight/insightface/releases/download/v0.7/buffalo_l.zip",
+        megabytes=289,
+        sha256="80ffe37d8a5940d59a7384c201a2a38d4741f2f3c51eef46ebb28218a7b0ca2f",
+        member="w600k_r50.onnx",
+    ),
+    WeightFile(
+        "arcface-npy",
+        "arcface50.npy",
+        "identity (LResNet50E-IR, the released OSTeC's)",
+        _INSIGHTFACE,
+        None,
+        "It is among the models that https://github.com/barisgecer/OSTeC links to, in fr_models",
+    ),
+    WeightFile(
+        "mobilefacenet",
+        "mobilefacenet_arcface.safetensors",
+        "identity, where there is no ArcFace",
+        "Apache-2.0 (foamliu/MobileFaceNet)",
+        None,
+        "Save the state dict of https://github.com/foamliu/MobileFaceNet as safetensors, with its own names",
     ),
     WeightFile(
         "vgg16",
@@ -118,21 +190,38 @@ JUDGES = (
         "lpips-vgg",
         "lpips_v0.1_vgg.pth",
         "heads of LPIPS",
-        "BSD-2-Clause (richzhang/PerceptualSimilarity)",
+        _LPIPS,
         "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/vgg.pth",
     ),
     WeightFile(
-        "mobilefacenet",
-        "mobilefacenet_arcface.safetensors",
-        "identity",
-        "Apache-2.0 (foamliu/MobileFaceNet)",
+        "lpips-vgg-safetensors",
+        "lpips_v0.1_vgg.safetensors",
+        "the same heads",
+        _LPIPS,
         None,
-        "Save the state dict of https://github.com/foamliu/MobileFaceNet as safetensors, with its own names",
+        "Save the tensors of lpips_v0.1_vgg.pth as safetensors, with their own names",
+    ),
+    WeightFile(
+        "lpips-nvidia",
+        "vgg16.pt",
+        "features and LPIPS, trunk and heads in one file (TorchScript)",
+        _NVIDIA_LPIPS,
+        f"{_NVLABS}/stylegan2-ada-pytorch/pretrained/metrics/vgg16.pt",
+        megabytes=553,
+        sha256="b437eb095feaeb0b83eb3fa11200ebca4548ee39a07fb944a417ddc516cc07c3",
+    ),
+    WeightFile(
+        "lpips-nvidia-tf",
+        "vgg16_zhang_perceptual.pkl",
+        "features and LPIPS, trunk and heads in one file (TensorFlow)",
+        _NVIDIA_LPIPS,
+        f"{_NVLABS}/stylegan2-ada/pretrained/metrics/vgg16_zhang_perceptual.pkl",
+        megabytes=59,
     ),
 )
 PARTS: Mapping[str, tuple[WeightFile, ...]] = {}
 """Name of a part -> the files it cannot do without."""
-LIBRARY = (*GENERATORS, *JUDGES, *(entry for needed in PARTS.values() for entry in needed))
+LIBRARY = (*GENERATORS, ENCODER, *LANDMARKS, *JUDGES, *(entry for needed in PARTS.values() for entry in needed))
 
 
 def weights_folders(weights_dir: Path | None = None) -> tuple[Path, ...]:

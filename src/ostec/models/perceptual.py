@@ -94,11 +94,11 @@ def channels_of(tensors: Mapping[str, Tensor], name: str, source: str) -> int:
     return tensors[name].shape[0]
 
 
-def require_finite(tensors: Mapping[str, Tensor], source: str) -> None:
-    """Raises `BadWeights` naming `source` where a tensor holds NaN or infinity."""
+def require_finite(tensors: Mapping[str, Tensor], source: str, remedy: str = "") -> None:
+    """Raises `BadWeights` naming `source` where a tensor holds NaN or infinity. `remedy` ends its message."""
     for name, tensor in tensors.items():
         if not bool(tensor.isfinite().all()):
-            raise BadWeights(f"{source}: the tensor {name!r} holds numbers that are not finite.")
+            raise BadWeights(f"{source}: the tensor {name!r} holds numbers that are not finite. {remedy}".rstrip())
 
 
 class Fire(nn.Module):
