@@ -7,9 +7,11 @@ too long for one attribute are split over `weight_names0`, `weight_names1`, ...
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from collections.abc import Mapping
+import mmap
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +20,9 @@ import torch
 from torch import Tensor
 
 from ostec.errors import BadWeights, MissingWeights
+
+_HEAP, _MOST_HEAPS = b"GCOL\x01", 512
+"""What a heap of strings begins with, and more of them than any model file has."""
 
 
 class KerasFile(NamedTuple):
@@ -32,15 +37,19 @@ class KerasFile(NamedTuple):
 def read_keras(path: Path, remedy: str) -> KerasFile:
     """The model in a file. Weights are float32 and finite. `remedy` ends the messages of errors.
 
-    Takes no more memory than the file has bytes: links to other files, packed numbers and shapes that the file has no
-    numbers for are refused. Raises `MissingWeights`, `BadWeights`.
+    Takes little more memory than the file has bytes: links to other files, packed numbers, and shapes and strings that
+    the file is too short for are refused. Raises `MissingWeights`, `BadWeights`.
     """
     if not path.is_file():
         raise MissingWeights(f"{path} is missing. {remedy}")
     from h5py import File
 
     try:
+        _check_strings(path)
         with File(path, "r") as file:
+            layout = file.id.get_create_plist()
+            if layout.get_sizes() != (8, 8) or layout.get_userblock():
+                raise ValueError("its addresses are not as Keras writes them")
             reader = _Reader(path.stat().st_size)
             config = json.loads(reader.text(file, "model_config"))
             group = reader.child(file, "model_weights")
@@ -49,6 +58,51 @@ def read_keras(path: Path, remedy: str) -> KerasFile:
     except Exception as error:  # the library raises whatever its parser does
         reason = str(error) or type(error).__name__
         raise BadWeights(f"{path} is truncated, or is not a model file of Keras: {reason}. {remedy}") from error
+
+
+def _check_strings(path: Path) -> None:
+    """Refuse damaged heaps of strings, strings said to be longer than they are, and more of them than the file is long.
+
+    The library reads the first without end, and makes room for the others. Where a string is meant there stands its
+    length, the address of a heap and a number in it, 4, 8 and 4 bytes ("HDF5 File Format Specification", III.E).
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        heaps = list(itertools.islice(_places(data, _HEAP), _MOST_HEAPS + 1))
+        if len(heaps) > _MOST_HEAPS:
+            raise ValueError(f"it has more than {_MOST_HEAPS} heaps of strings")
+        left = len(data)
+        for heap in heaps:
+            lengths = _lengths(data, heap)
+            for place in _places(data, heap.to_bytes(8, "little")):
+                length, number = (int.from_bytes(data[at : at + 4], "little") for at in (place - 4, place + 8))
+                if number in lengths:
+                    left -= length
+                    if length > lengths[number] or left < 0:
+                        raise ValueError("its strings are not as long as it says")
+
+
+def _lengths(data: mmap.mmap, start: int) -> dict[int, int]:
+    """Number -> length of a heap's strings, which lie one after the other up to its end or to the free space there."""
+    end = start + int.from_bytes(data[start + 8 : start + 16], "little")
+    at, lengths = start + 16, {}
+    while at + 16 <= end <= len(data):
+        number, length = int.from_bytes(data[at : at + 2], "little"), int.from_bytes(data[at + 8 : at + 16], "little")
+        if number == 0:
+            at += length
+            break
+        lengths[number] = length
+        at += 16 + -(-length // 8) * 8
+    if at > end or end > len(data) or end - at >= 16:
+        raise ValueError("a heap of strings is damaged")
+    return lengths
+
+
+def _places(data: mmap.mmap, part: bytes) -> Iterator[int]:
+    """Where it occurs, from the fifth byte on."""
+    place = data.find(part, 4)
+    while place >= 0:
+        yield place
+        place = data.find(part, place + 1)
 
 
 class _Reader:

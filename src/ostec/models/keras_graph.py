@@ -5,6 +5,7 @@ Source: the documentation of Keras 2 (keras.io/2.15), layer by layer. Values are
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -66,16 +67,15 @@ class KerasGraph(nn.Module):
         return {role: self.get_buffer(place) for role, place in self._places[step.name].items()}
 
     def _dry_run(self) -> tuple[int, ...]:
-        """The output's shape, found without computing anything, so that no layer can ask for too much memory."""
-        values = {"": torch.empty(1, *self.input_px, 3, device="meta")}
+        """The output's shape, found with no picture at all, so that no layer can ask for too much memory."""
+        values = {"": torch.empty(0, *self.input_px, 3)}
         numbers = 0
         for step in self._steps:
-            weights = {role: tensor.to("meta") for role, tensor in self._weights(step).items()}
             try:
-                value = compute(step.layer, weights, [values[name] for name in step.sources])
+                value = compute(step.layer, self._weights(step), [values[name] for name in step.sources])
             except Exception as error:  # whatever is wrong with it
                 raise ValueError(f"layer {step.name!r} ({step.layer.kind}): {error or type(error).__name__}") from error
-            numbers += value.numel()
+            numbers += math.prod(value.shape[1:])
             if numbers > _MOST_NUMBERS:
                 raise ValueError(f"layer {step.name!r} gives {list(value.shape)}, more than any encoder does")
             values[step.name] = value

@@ -161,6 +161,14 @@ def _average_pool(config: Config, weights: Weights, inputs: Sequence[Tensor]) ->
     return (sums / counts).permute(0, 2, 3, 1)
 
 
+def _reshape(config: Config, weights: Weights, inputs: Sequence[Tensor]) -> Tensor:
+    """One side of the target may be -1: what is left."""
+    (x,) = inputs
+    stated = math.prod(side for side in config["target_shape"] if side != -1)
+    left = math.prod(x.shape[1:]) // max(stated, 1)
+    return x.reshape(len(x), *(left if side == -1 else side for side in config["target_shape"]))
+
+
 LAYERS: Mapping[str, Callable[[Config, Weights, Sequence[Tensor]], Tensor]] = {
     "Conv2D": _conv2d,
     "Dense": _dense,
@@ -178,7 +186,7 @@ LAYERS: Mapping[str, Callable[[Config, Weights, Sequence[Tensor]], Tensor]] = {
     "Multiply": lambda _, __, inputs: math.prod(inputs[1:], start=inputs[0]),
     "Concatenate": lambda config, _, inputs: torch.cat(list(inputs), dim=config["axis"]),
     "Flatten": lambda _, __, inputs: inputs[0].flatten(1),
-    "Reshape": lambda config, _, inputs: inputs[0].reshape(len(inputs[0]), *config["target_shape"]),
+    "Reshape": _reshape,
     "Permute": lambda config, _, inputs: inputs[0].permute(0, *config["dims"]),
     "Dropout": lambda _, __, inputs: inputs[0],
 }
