@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from small_fan import small_fan
 from small_iresnet import exported, small_iresnet, table, written
 from small_lpips import Weights, save_script
 from small_stylegan2 import discriminator_tensors, generator_tensors
@@ -164,6 +165,17 @@ def test_pictures_are_compared_by_nvidias_file_where_it_is_the_only_one(tmp_path
     first, second = (judges.perception.features(x) for x in pictures)
     assert torch.allclose(judges.perception.compare(first, second), weights.lpips()(*pictures), atol=1e-5)
     assert first[len(first) // 2].shape == (1, 16, 8, 8)
+
+
+def test_heat_maps_and_encoder_are_used_where_they_are(tmp_path: Path) -> None:
+    torch.save(small_fan().state_dict(), tmp_path / "2DFAN4-11f355bf06.pth.tar")
+    shutil.copy(GOLDEN / "keras_small.h5", tmp_path / "resnet_18_20191231.h5")
+    judges, used = judged(tmp_path)
+    assert used == {"2DFAN4-11f355bf06.pth.tar", "resnet_18_20191231.h5"}
+    assert judges.heat_maps is not None
+    assert judges.heat_maps.seen(torch.rand(1, 3, 64, 64)).shape == (1, 68, 64, 64)
+    completer = load_projection_completer(tmp_path, "cpu")
+    assert completer.encoder is not None and completer.encoder(torch.rand(2, 3, 64, 64)).ndim == 3
 
 
 def test_folders_are_searched_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,15 +9,12 @@ from torch import nn
 
 from ostec.completion.prior import load_prior_completer
 from ostec.completion.projection import ProjectionCompleter
-from ostec.errors import BadWeights
 from ostec.geometry.raster import rasterise
 from ostec.interfaces import IdentityNet, Judges
 from ostec.models import sources
 from ostec.models.identity import embeddings
 from ostec.models.landmarks import load_mesh_landmarks
 from ostec.models.library import PARTS, require_generator, weights_folders
-from ostec.models.style_encoder import StyleEncoder
-from ostec.models.stylegan2 import Generator
 
 
 def load_projection_completer(weights_dir: Path | None, device: str) -> ProjectionCompleter:
@@ -27,8 +24,6 @@ def load_projection_completer(weights_dir: Path | None, device: str) -> Projecti
     found = sources.chosen(folders)
     generator, discriminator = (net and net.to(device) for net in found.pop("generator").load())
     networks = {name: source.load().to(device).requires_grad_(False) for name, source in found.items()}
-    if "encoder" in networks:
-        _check_fit(networks["encoder"], generator, found["encoder"].paths[0])
     judges = Judges(
         landmarks=load_mesh_landmarks(device),
         heat_maps=networks.get("heat_maps"),
@@ -44,15 +39,6 @@ def licences(part: str, weights_dir: Path | None) -> Mapping[str, str]:
     if part in PARTS:
         return {entry.file: entry.licence for entry in PARTS[part]}
     return sources.licences(weights_folders(weights_dir))
-
-
-def _check_fit(encoder: StyleEncoder, generator: Generator, path: Path) -> None:
-    ours, theirs = (generator.num_ws, len(generator.w_avg)), (encoder.num_ws, encoder.w_dim)
-    if ours != theirs:
-        raise BadWeights(
-            f"{path} guesses {theirs[0]} latents of {theirs[1]} numbers, but the generator takes {ours[0]} of {ours[1]}. "
-            "Use it with a generator of 1024 px, or take it out of the folder."
-        )
 
 
 def _identity(net: nn.Module | None) -> IdentityNet | None:

@@ -174,6 +174,17 @@ def test_an_encoder_s_guess_is_where_the_search_starts() -> None:
     assert all(c.latent is not None and torch.equal(c.latent, guess) for c in done.completions)
 
 
+def test_an_encoder_for_another_generator_is_left_aside_and_named() -> None:
+    with torch.no_grad():
+        completer = ProjectionCompleter(
+            GENERATOR, NO_NETWORKS, MirrorCompleter(), rasterise, lambda pictures: torch.zeros(len(pictures), 18, 512)
+        )
+        done = completer(*known(), SETTINGS, lambda *_: None)
+    assert torch.equal(done.texture.rgb, complete().texture.rgb)
+    assert [w for w in done.notes["warnings"] if "(18, 512)" in w and "(8, 8)" in w] == done.notes["warnings"]
+    assert len(done.notes["warnings"]) == 1
+
+
 def test_a_search_that_fails_leaves_the_view_as_rendered_and_says_so() -> None:
     done = complete(Judges(perception=Perception(gain=torch.nan)))
     assert all(torch.equal(c.image, c.shot.image) and c.latent is None for c in done.completions)

@@ -118,6 +118,16 @@ def test_landmarks_are_in_pixels_of_the_picture(network: SmallFan, size: int) ->
     assert float(slope.abs().max()) > 0
 
 
+@pytest.mark.parametrize("size", [96, 256])
+def test_maps_are_drawn_where_the_landmarks_would_be_read(network: SmallFan, size: int) -> None:
+    fan = Fan(network.state_dict())
+    landmarks_px = size * (0.1 + 0.8 * torch.rand(2, 68, 2))
+    maps = fan.drawn(landmarks_px, size)
+    assert maps.shape == (2, 68, 64, 64) and float(maps.max()) <= 1
+    fan.heat_maps = lambda crops: maps
+    assert torch.allclose(fan(torch.zeros(2, 3, size, size)), landmarks_px, atol=0.01 * size)
+
+
 def test_the_crop_is_the_picture_at_224_px_on_black() -> None:
     picture = pictures(224)
     crop = fan_crop(picture)

@@ -112,9 +112,8 @@ class _Finisher:
         plan = ORIGINAL if self.settings.preset == "original" else DEFAULT
         known = Known.of(shots, self.identity, generator.w_avg.device)
         objective = Objective(known, self.judges, generator.w_avg, weights)
-        if self.encoder is not None:
-            start = self.encoder(known.image)
-        else:
+        start = self._guess(known.image)
+        if start is None:
             start = best_of_random(self.quick, objective, len(shots), _RANDOM_STARTS, seed)
         film = Film(objective, max(1, steps // FRAMES)) if self.settings.film else None
         until = _SEARCH_SHARE if self.settings.tune else 1.0
@@ -129,6 +128,19 @@ class _Finisher:
             self._completion(shot, picture, found, row, film)
             for row, (shot, picture) in enumerate(zip(shots, pictures, strict=True))
         )
+
+    def _guess(self, images: Tensor) -> Tensor | None:
+        """The encoder's latents, where there is one for this generator."""
+        wanted = (self.generator.num_ws, len(self.generator.w_avg))
+        guess = None if self.encoder is None else self.encoder(images)
+        if guess is None or guess.shape[1:] == wanted:
+            return guess
+        self.encoder = None
+        self.warnings.append(
+            f"the style encoder guesses latents of shape {tuple(guess.shape[1:])}, not the generator's {wanted}; "
+            "searches start without it."
+        )
+        return None
 
     def _completion(self, shot: Shot, picture: Tensor, found: Found, row: int, film: Film | None) -> Completion:
         name, history, diverged = shot.view.name, found.history[row], found.diverged[row]

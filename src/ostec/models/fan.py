@@ -55,6 +55,19 @@ class Fan(nn.Module):
         corner_px = torch.tensor([float(_MARGIN_PX), 0.0], device=points_px.device)
         return (points_px - corner_px) * (pictures.shape[-1] / _FACE_PX)
 
+    def seen(self, pictures: Tensor) -> Tensor:
+        """[N, 3, S, S] sRGB 0..1, cropped as FFHQ is, to heat maps [N, 68, 64, 64]. Differentiable."""
+        return self.heat_maps(fan_crop(pictures))
+
+    def drawn(self, landmarks_px: Tensor, picture_px: int) -> Tensor:
+        """[N, 68, 64, 64]: a Gaussian of one pixel about each landmark [N, 68, 2] of pictures of this side, as FAN was
+        taught with."""
+        corner_px = torch.tensor([float(_MARGIN_PX), 0.0], device=landmarks_px.device)
+        at = (landmarks_px * (_FACE_PX / picture_px) + corner_px) * (HEAT_PX / CROP_PX)
+        centres = torch.arange(HEAT_PX, device=at.device) + 0.5
+        across, down = ((-((centres - at[..., k, None]) ** 2) / 2).exp() for k in (0, 1))
+        return down[..., :, None] * across[..., None, :]
+
     def heat_maps(self, crops: Tensor) -> Tensor:
         """[N, 3, 256, 256] sRGB 0..1, as `fan_crop` cuts them, to [N, 68, 64, 64] of the last stack. Differentiable."""
         x = self._norm(self._conv(crops, "conv1", stride=2), "bn1").relu()
