@@ -130,9 +130,123 @@ JUDGES = (
         "Save the state dict of https://github.com/foamliu/MobileFaceNet as safetensors, with its own names",
     ),
 )
-PARTS: Mapping[str, tuple[WeightFile, ...]] = {}
+
+_BFM_TERMS = "Basel Face Model 2009: research only, by a form"
+_DEEP3D_GIT = (
+    "https://raw.githubusercontent.com/sicxu/Deep3DFaceRecon_pytorch/9167c7136aebef0c54d3ac74f4b0396222a491c1/BFM"
+)
+_OSTEC_GIT = (
+    "https://raw.githubusercontent.com/barisgecer/OSTeC/d6f807606d572f81fbfc396f97e4521ed2c0a83d/models/topology"
+)
+_MIT, _OSTEC = "MIT (sicxu/Deep3DFaceRecon_pytorch)", "CC BY-NC-SA 4.0 (barisgecer/OSTeC)"
+BFM09 = (
+    WeightFile(
+        "bfm09",
+        "01_MorphableModel.mat",
+        "Basel Face Model 2009: mean and identities",
+        _BFM_TERMS,
+        None,
+        "Fill in the form at https://faces.dmi.unibas.ch/bfm/ for the model of 2009 and take this file out of "
+        "`BaselFaceModel.tgz`; the models of 2017 and 2019 (.h5) are other meshes",
+        megabytes=240,
+    ),
+    WeightFile(
+        "bfm09-expressions",
+        "Exp_Pca.bin",
+        "expressions on BFM09",
+        "of Guo et al. (Juyong/3DFace): research only",
+        None,
+        "Download it from https://drive.google.com/file/d/1bw5Xf8C12pWmcMhNEu6PtsYVZkVucEN6 (the link of "
+        "https://github.com/Juyong/3DFace)",
+        megabytes=51,
+    ),
+    WeightFile(
+        "bfm09-deviations",
+        "std_exp.txt",
+        "standard deviations of the expressions",
+        _MIT,
+        f"{_DEEP3D_GIT}/std_exp.txt",
+        sha256="4abc20f1cad2471272637d366b511f1a44c2befeeb1353b7fff392ef72ed1203",
+    ),
+    WeightFile(
+        "bfm09-trim",
+        "BFM_exp_idx.mat",
+        "which vertices of BFM09 have expressions",
+        _MIT,
+        f"{_DEEP3D_GIT}/BFM_exp_idx.mat",
+        sha256="62752a2cab3eea148569fb07e367e03535b4ee04aa71ea1a9aed36486d26c612",
+    ),
+    WeightFile(
+        "bfm09-front",
+        "BFM_front_idx.mat",
+        "which of those are the front of the face",
+        _MIT,
+        f"{_DEEP3D_GIT}/BFM_front_idx.mat",
+        sha256="7d285dd018563113496127df9c364800183172adb4d3e802f726085dab66b087",
+    ),
+)
+DEEP3D = (
+    WeightFile(
+        "deep3d",
+        "epoch_latest.pth",
+        "regressor of Deep3DFaceRecon_pytorch",
+        "MIT code; trained on research-only photos",
+        None,
+        "Download `epoch_latest.pth` from the folder "
+        "https://drive.google.com/drive/folders/1liaIxn9smpudjjqMaWWRpP0mXRW_qRPP (the link of "
+        "https://github.com/sicxu/Deep3DFaceRecon_pytorch)",
+        megabytes=288,
+    ),
+    WeightFile(
+        "deep3d-landmarks",
+        "similarity_Lm3D_all.mat",
+        "the standard face that photos are cropped to",
+        _MIT,
+        f"{_DEEP3D_GIT}/similarity_Lm3D_all.mat",
+        sha256="53b83ce6e35c50ddc3e97603650cef4970320c157e75c241c844f29c1dcba65a",
+    ),
+)
+OSTEC_TOPOLOGY = (
+    WeightFile(
+        "ostec-triangles",
+        "trilist_full.pkl",
+        "triangles of the original's mesh",
+        _OSTEC,
+        f"{_OSTEC_GIT}/trilist_full.pkl",
+        sha256="328efc5af142d97ddb4684a79f75e840f253fe23f895e119880033205315a6fd",
+    ),
+    WeightFile(
+        "ostec-uv",
+        "tcoords_alex.pkl",
+        "texture coordinates of the original's mesh",
+        _OSTEC,
+        f"{_OSTEC_GIT}/tcoords_alex.pkl",
+        sha256="c8f7e37d38f1f5fa7e167c9a2a09fe60a118564b0188fc28fa5f80510f1b96ed",
+    ),
+    WeightFile(
+        "ostec-mask",
+        "mask_full2crop.pkl",
+        "face and neck without ears of the original's mesh",
+        _OSTEC,
+        f"{_OSTEC_GIT}/mask_full2crop.pkl",
+        sha256="5fe13fb95be5080b0277ebb99e579c308bd5a8caa2e29bb416a053e2cd37455c",
+    ),
+    WeightFile(
+        "ostec-landmarks",
+        "all_all_all_lands_ids.pkl",
+        "68 landmarks of the original's mesh",
+        _OSTEC,
+        f"{_OSTEC_GIT}/all_all_all_lands_ids.pkl",
+        sha256="c16c999a4ed9b29a7d3769a5862707408a5d9e679d1473d390f72f83866899e2",
+    ),
+)
+PARTS: Mapping[str, tuple[WeightFile, ...]] = {
+    "deep3d": (*DEEP3D, *BFM09, *OSTEC_TOPOLOGY),
+    "ganfit": OSTEC_TOPOLOGY,
+    "file": (),
+}
 """Name of a part -> the files it cannot do without."""
-LIBRARY = (*GENERATORS, *JUDGES, *(entry for needed in PARTS.values() for entry in needed))
+LIBRARY = (*GENERATORS, *JUDGES, *dict.fromkeys(entry for needed in PARTS.values() for entry in needed))
 
 
 def weights_folders(weights_dir: Path | None = None) -> tuple[Path, ...]:
