@@ -186,7 +186,7 @@ def face_crop(landmarks_px: Tensor, standard_points: Tensor) -> Tensor:
     system = torch.cat([standard_points.double(), torch.ones(5, 1, dtype=torch.float64)], dim=1)
     affine = torch.linalg.lstsq(system, points).solution
     px_per_unit = float(affine[:3].norm(dim=0).mean())
-    if not px_per_unit > 0:
+    if not px_per_unit > 1e-3:
         raise BadGeometry("Eyes, nose and mouth coincide or are not finite; no crop fits these landmarks.")
     turn_deg = 90.0 * round(roll_deg(points[1], points[2]) / 90.0)
     return similarity(affine[3], CROP_PX * px_per_unit / RESCALE, turn_deg, CROP_PX)
