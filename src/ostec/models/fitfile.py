@@ -90,7 +90,7 @@ def _own_topology(fit: Fit, vertices: Tensor, camera: Camera) -> Topology:
     elif "landmarks_px" in fit:
         landmarks = nearest_seen(_floats(fit, "landmarks_px", (68, 2)), vertices, faces, camera)
     else:
-        raise KeyError("landmark_vertices' or 'landmarks_px")
+        raise ValueError("it lacks 'landmark_vertices' or 'landmarks_px'")
     paintable = torch.ones(count, dtype=torch.bool)
     if "paintable" in fit:
         paintable = _floats(fit, "paintable", (count,)) != 0

@@ -117,10 +117,10 @@ def camera_of_projection(projection: Tensor, size: tuple[int, int]) -> Camera:
     where it is no camera.
     """
     P = projection.double().numpy()
-    if not np.isfinite(P).all():
-        raise ValueError("numbers that are not finite")
+    if np.linalg.matrix_rank(P) < 3:
+        raise ValueError("a projection of less than full rank")
     model = "perspective"
-    if np.abs(P[2, :3]).max() <= 1e-9 * np.abs(P[:2, :3]).max():
+    if np.abs(P[2, :3]).max() <= 1e-8 * np.abs(P[:2, :3]).max():
         model, P = "orthographic", P / P[2, 3]
         K2, rows = rq(P[:2, :3], mode="economic")
         K, R = np.eye(3), np.stack([*rows, np.zeros(3)])
@@ -129,9 +129,7 @@ def camera_of_projection(projection: Tensor, size: tuple[int, int]) -> Camera:
         P = P * np.sign(np.linalg.det(P[:, :3]))
         K, R = rq(P[:, :3])
         t = np.linalg.solve(K, P[:, 3])
-    signs = np.sign(np.diag(K))
-    if not signs.all() or not np.isfinite(P).all():
-        raise ValueError("a matrix of less than full rank")
+    signs = np.where(np.diag(K) < 0, -1.0, 1.0)
     K, R, t = K * signs, signs[:, None] * R, signs * t
     if model == "orthographic":
         R[2] = np.cross(R[0], R[1])

@@ -68,7 +68,7 @@ def read_ganfit(path: Path, topology: Topology, size: tuple[int, int]) -> Recons
             _require_shape(name, found, (len(topology.paintable), sides))
         _require_shape("dense_lms", places_px, (len(topology.paintable), 2))
         camera = _camera(vertices, before_camera, places_px, size)
-    except (ValueError, KeyError, TypeError, IndexError, np.linalg.LinAlgError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:  # torch raises the last
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise BadWeights(f"{path} is not a fit of GANFit's: {reason}. {_REMEDY}") from error
     scale = metres_per_unit(vertices[topology.landmark_vertices])
