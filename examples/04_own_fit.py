@@ -18,7 +18,9 @@ copy = save_dir / "photos" / photo.name
 copy.parent.mkdir(parents=True, exist_ok=True)
 shutil.copyfile(photo, copy)
 
-fit = ostec.complete(copy).reconstruction  # or any program that fits a mesh to a photo
+fit = ostec.complete(
+    copy, settings=ostec.Settings(texture_size=128)
+).reconstruction  # or any program that fits a mesh to a photo
 np.savez(
     copy.with_suffix(".npz"),
     vertices=fit.vertices,

@@ -26,9 +26,9 @@ IDENTITIES, EXPRESSIONS = 6, 5
 
 def menpo_object(module: str, name: str, **state: Any) -> Any:
     """What pickles as an object of menpo's does; `pickled` has to write it."""
-    kind = type(name, (), {"__module__": module})
-    instance = kind()
-    instance.__dict__.update(state)
+    instance: Any = type(name, (), {"__module__": module})()
+    for attribute, value in state.items():
+        setattr(instance, attribute, value)
     return instance
 
 

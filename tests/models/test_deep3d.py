@@ -12,6 +12,7 @@ from small_bfm import FRONT, KEPT, TRIM, Numbers, Regressor, checkpoint, known_a
 from synthetic import SHAPE, head
 from torch import Tensor
 
+import ostec
 from ostec.components import build, choose
 from ostec.errors import BadGeometry, BadWeights, MissingWeights
 from ostec.geometry.camera import rotation, to_pixels
@@ -25,7 +26,6 @@ from ostec.models.deep3d import (
     load_deep3d_net,
     load_deep3d_reconstructor,
     photo_camera,
-    rotation_of,
 )
 from ostec.models.library import PARTS
 from ostec.types import Detection, Landmarks, Photo, Reconstruction
@@ -35,6 +35,7 @@ ANGLES, TRANSLATION = (0.1, -0.3, 0.05), (0.2, -0.1, 0.4)
 COEFFICIENTS = [0.5, -1.0, 0.25, 2.0, 1.0, -0.5, 0.75, *[0.0] * 80, *ANGLES, *[0.0] * 27, *TRANSLATION]
 LEVEL = torch.tensor([[1.0, 0, 0], [0, 1, 0]], dtype=torch.float64)
 SIZE = (480, 640)
+STILL = Coefficients(torch.zeros(80), torch.zeros(64), torch.zeros(80), torch.zeros(3), torch.zeros(27), torch.zeros(3))
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +106,12 @@ def test_vertices_are_those_of_the_formula(folder: tuple[Path, Numbers]) -> None
 
 def where_deep3d_sees(vertex: Tensor, crop_from_photo: Tensor) -> Tensor:
     """Photo px of a vertex in metres, as Deep3DFaceRecon's own arithmetic has it: decimetres, y up, focal 1015 px."""
-    rot = rotation_of(torch.tensor(ANGLES, dtype=torch.float64)).T
-    x, y, z = (10 * vertex.double() @ rot + torch.tensor(TRANSLATION, dtype=torch.float64)).tolist()
+    (cx, cy, cz), (sx, sy, sz) = ([f(angle) for angle in ANGLES] for f in (math.cos, math.sin))
+    x, y, z = (10 * vertex).tolist()
+    y, z = cx * y - sx * z, sx * y + cx * z
+    x, z = cy * x + sy * z, -sy * x + cy * z
+    x, y = cz * x - sz * y, sz * x + cz * y
+    x, y, z = x + TRANSLATION[0], y + TRANSLATION[1], z + TRANSLATION[2]
     crop_px = torch.tensor([1015 * x / (10 - z) + 112, 224 - (1015 * y / (10 - z) + 112)], dtype=torch.float64)
     linear, shift = crop_from_photo[:, :2], crop_from_photo[:, 2]
     return torch.linalg.solve(linear, crop_px - shift)
@@ -116,7 +121,7 @@ def where_deep3d_sees(vertex: Tensor, crop_from_photo: Tensor) -> Tensor:
 def test_a_vertex_lands_where_it_should(folder: tuple[Path, Numbers], turn: float) -> None:
     points_px = landmarks_in_photo(turn)
     fit = fitted(folder[0], points_px)
-    crop_from_photo = face_crop(points_px, torch.from_numpy(five_points(torch.from_numpy(folder[1].standard)).numpy()))
+    crop_from_photo = face_crop(points_px, five_points(torch.from_numpy(folder[1].standard)))
     for vertex in (0, 100, 3000):
         expected = where_deep3d_sees(fit.vertices[vertex], crop_from_photo)
         assert (to_pixels(fit.vertices[vertex], fit.camera) - expected).abs().max() < 0.01
@@ -127,11 +132,10 @@ def test_a_vertex_lands_where_it_should(folder: tuple[Path, Numbers], turn: floa
 
 def test_a_known_vertex_lands_on_a_known_pixel() -> None:
     """By hand: no turn, 0.1 m to the subject's left and 0.05 m up, in a crop that is the photo's corner, halved."""
-    still = Coefficients(*(torch.zeros(n) for n in (80, 64, 80, 3, 27, 3)))
     halved = torch.tensor([[0.5, 0, 0], [0, 0.5, 0]], dtype=torch.float64)
-    camera = photo_camera(still, halved, SIZE)
+    camera = photo_camera(STILL, halved, SIZE)
     assert to_pixels(torch.tensor([0.1, 0.05, 0.0]), camera).tolist() == pytest.approx([2 * 213.5, 2 * 61.25])
-    nearer = replace(still, translation=torch.tensor([0.0, 0.0, 5.0]))
+    nearer = replace(STILL, translation=torch.tensor([0.0, 0.0, 5.0]))
     assert to_pixels(torch.tensor([0.1, 0, 0]), photo_camera(nearer, halved, SIZE))[0] == pytest.approx(2 * 315)
 
 
@@ -141,9 +145,7 @@ def test_angles_have_our_signs() -> None:
         ((0, 0.2, 0), rotation(0, math.degrees(0.2), 0)),
         ((0, 0, 0.2), rotation(0, 0, -math.degrees(0.2))),
     ):
-        turned = Coefficients(
-            *(torch.zeros(n) for n in (80, 64, 80)), torch.tensor(angles), torch.zeros(27), torch.zeros(3)
-        )
+        turned = replace(STILL, angles=torch.tensor(angles))
         assert torch.allclose(photo_camera(turned, LEVEL, SIZE).R, expected, atol=1e-6)
 
 
@@ -184,6 +186,18 @@ def test_it_is_built_by_name_and_never_unasked(folder: tuple[Path, Numbers]) -> 
     assert choose(weights_dir=folder[0]).names["reconstructor"] == "mediapipe"
     parts = choose(reconstructor="deep3d", completer="prior", weights_dir=folder[0]).load()
     assert "research only" in parts.licences["01_MorphableModel.mat"]
+
+
+def test_a_photo_is_completed_on_it(tmp_path: Path) -> None:
+    """All of the texture has a colour, also where it is not completed, and the lack of symmetry is told."""
+    write_all(tmp_path, known_answer_net([0.0] * len(COEFFICIENTS), IDENTITIES, EXPRESSIONS))
+    parts = ostec.load_parts(reconstructor="deep3d", completer="prior", weights_dir=tmp_path)
+    result = ostec.complete(ostec.demo_photo(), parts, ostec.Settings(texture_size=256))
+    unpainted = ~result.reconstruction.topology.paintable
+    at = (result.reconstruction.topology.uv[unpainted] * 256).long()
+    assert bool((result.texture.rgb[:, at[:, 1], at[:, 0]].amax(dim=0) > 0.1).all())
+    assert "no mirror map" in " ".join(result.report["warnings"])
+    assert result.report["camera"]["model"] == "perspective"
 
 
 def test_every_absent_file_is_named(tmp_path: Path, folder: tuple[Path, Numbers]) -> None:

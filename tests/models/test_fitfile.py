@@ -82,13 +82,14 @@ def test_a_fit_comes_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("factor", [1.0, -3.0])
 def test_a_projection_will_do(tmp_path: Path, face: Reconstruction, rows: list[int], factor: float) -> None:
     projection = factor * in_millimetres(clip_matrix(face.camera))[rows]
-    require_same_fit(read(tmp_path, fit(face, projection=projection, K=None, R=None, t=None)), face)
+    arrays = fit(face, projection=projection, K=None, R=None, t=None)
+    require_same_fit(read(tmp_path, arrays), face)
 
 
 def test_orthographic_by_name(tmp_path: Path) -> None:
-    K = ORTHOGRAPHIC.camera.K.numpy().copy()
-    K[:2, :2] /= 1000
-    require_same_fit(read(tmp_path, fit(ORTHOGRAPHIC, K=K, camera_model="orthographic")), ORTHOGRAPHIC)
+    per_millimetre = ORTHOGRAPHIC.camera.K.numpy() * [[0.001, 0, 1], [0, 0.001, 1], [0, 0, 1]]
+    arrays = fit(ORTHOGRAPHIC, K=per_millimetre, camera_model="orthographic")
+    require_same_fit(read(tmp_path, arrays), ORTHOGRAPHIC)
 
 
 def test_without_units_the_eyes_are_63_mm_apart(tmp_path: Path) -> None:
@@ -101,11 +102,9 @@ def test_without_units_the_eyes_are_63_mm_apart(tmp_path: Path) -> None:
 def test_texture_coordinates_per_corner(tmp_path: Path) -> None:
     by_corner = SHAPE.uv[SHAPE.faces].numpy()
     shuffle = torch.randperm(len(SHAPE.uv))
-    for changes in (
-        {"uv": by_corner},
-        {"uv": SHAPE.uv[shuffle].numpy(), "uv_faces": shuffle.argsort()[SHAPE.faces].numpy()},
-    ):
-        found = read(tmp_path, fit(**changes)).topology
+    indexed = {"uv": SHAPE.uv[shuffle].numpy(), "uv_faces": shuffle.argsort()[SHAPE.faces].numpy()}
+    for changes in ({"uv": by_corner}, indexed):
+        found = read(tmp_path, fit() | changes).topology
         assert np.array_equal(found.uv[found.uv_faces].numpy(), by_corner)
 
 

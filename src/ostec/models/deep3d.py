@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -34,7 +35,7 @@ from ostec.types import Camera, Detection, Landmarks, Photo, Reconstruction, Top
 
 CROP_PX = 224
 FOCAL_PX = 1015.0
-"""Of the crop; the principal point is its middle."""
+"""Of the crop; the principal point is its middle, as in the renderer that the network was trained with."""
 DISTANCE_M = 1.0
 """10 of the model's units, which are decimetres: BFM09 was scanned in micrometres, and 1e5 of them are one unit."""
 UNIT_M = 0.1
@@ -99,8 +100,7 @@ class Deep3DNet(nn.Module):
 
     def forward(self, crops: Tensor) -> Tensor:
         """[N, 3, 224, 224] sRGB 0..1 -> coefficients [N, 257], in the order of `Coefficients`."""
-        x = crops.contiguous(memory_format=torch.channels_last)
-        x = self._conv(x, "backbone.conv1", stride=2, padding=3).relu_()
+        x = self._conv(crops, "backbone.conv1", stride=2, padding=3).relu_()
         x = F.max_pool2d(x, 3, stride=2, padding=1)
         for block in self.blocks:
             x = self._block(x, block)
@@ -133,12 +133,15 @@ class Deep3DNet(nn.Module):
         weight = tensors[f"{conv}.weight"].double() * gain[:, None, None, None]
         safe = conv.replace(".", "_")
         self._names[conv] = f"{safe}_weight", f"{safe}_bias"
-        self.register_buffer(f"{safe}_weight", weight.float().contiguous(memory_format=torch.channels_last))
+        self.register_buffer(f"{safe}_weight", weight.float())
         self.register_buffer(f"{safe}_bias", (shift - mean * gain).float())
 
 
 class Deep3DReconstructor:
-    """Fits the Basel Face Model 2009 to a face in a photo, under a perspective camera."""
+    """Fits the Basel Face Model 2009 to a face in a photo, under a perspective camera.
+
+    Where each vertex lies in the photo (the original's dense landmarks) is `to_pixels(fit.vertices, fit.camera)`.
+    """
 
     def __init__(
         self,
@@ -198,7 +201,8 @@ def photo_camera(coefficients: Coefficients, crop_from_photo: Tensor, size: tupl
     The crop's camera looks at the middle of the crop. The crop is a similarity: its scale and shift go into K, its turn
     into R and t, so that nothing is lost.
     """
-    R = FACING.double() @ rotation_of(coefficients.angles.double())
+    turned = Rotation.from_euler("xyz", coefficients.angles.double().numpy()).as_matrix()
+    R = FACING.double() @ torch.from_numpy(turned)
     t = UNIT_M * FACING.double() @ coefficients.translation.double()
     t[2] += DISTANCE_M
     photo_from_crop = invert_affine(crop_from_photo)
@@ -209,15 +213,6 @@ def photo_camera(coefficients: Coefficients, crop_from_photo: Tensor, size: tupl
     K[:2, :2] *= FOCAL_PX * scale
     K[:2, 2] = apply_affine(photo_from_crop, torch.full((2,), CROP_PX / 2, dtype=torch.float64))
     return Camera(K.float(), (turn @ R).float(), (turn @ t).float(), size)
-
-
-def rotation_of(angles: Tensor) -> Tensor:
-    """[3, 3] Rz Ry Rx for [3] radians about x, y and z."""
-    (cx, cy, cz), (sx, sy, sz) = angles.cos().tolist(), angles.sin().tolist()
-    about_x = torch.tensor([[1, 0, 0], [0, cx, -sx], [0, sx, cx]], dtype=torch.float64)
-    about_y = torch.tensor([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]], dtype=torch.float64)
-    about_z = torch.tensor([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]], dtype=torch.float64)
-    return about_z @ about_y @ about_x
 
 
 def load_deep3d_net(path: Path) -> Deep3DNet:
