@@ -92,6 +92,14 @@ def test_more_components_than_there_are(files: dict[str, Path]) -> None:
             load_bfm(files, *counts)
 
 
+def test_rows_are_as_good_as_columns(files: dict[str, Path]) -> None:
+    before = load_bfm(files, 2, 2)
+    rewrite(NAMES[0], shapeEV=draw_numbers().deviations.T)(files)
+    rewrite("BFM_exp_idx.mat", trimIndex=TRIM[None] + 1)(files)
+    after = load_bfm(files, 2, 2)
+    assert after.basis.equal(before.basis) and after.mean.equal(before.mean)
+
+
 def test_trailing_numbers_do_no_harm(files: dict[str, Path]) -> None:
     """Some copies of the expressions end with their deviations."""
     before = load_bfm(files, 2, 2).basis

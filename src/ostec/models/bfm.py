@@ -67,7 +67,7 @@ def load_bfm(files: Mapping[str, Path], identities: int, expressions: int) -> Ba
 
 def _identity(path: Path, trim: NDArray[Any], count: int, trim_path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
     """([V, 3] float64 mean, [3·V, I] float32 basis), metres."""
-    found = read_matrices(path, {"shapeMU": (None, 1), "shapePC": (None, None), "shapeEV": (None, 1)}, _REMEDY)
+    found = read_matrices(path, {"shapeMU": (None,), "shapePC": (None, None), "shapeEV": (None,)}, _REMEDY)
     mean, components, deviations = (found[name] for name in ("shapeMU", "shapePC", "shapeEV"))
     if len(mean) % 3 or components.shape != (len(mean), len(deviations)) or len(deviations) < count:
         raise BadWeights(
@@ -80,7 +80,7 @@ def _identity(path: Path, trim: NDArray[Any], count: int, trim_path: Path) -> tu
             f"Model 2009 has 53,490. {_REMEDY}"
         )
     chosen = components[:, :count].reshape(-1, 3, count)[trim]
-    basis = (chosen * (deviations[:count, 0] * _METRES)).reshape(-1, count)
+    basis = (chosen * (deviations[:count] * _METRES)).reshape(-1, count)
     return mean.reshape(-1, 3)[trim].astype(np.float64) * _METRES, basis.astype(np.float32)
 
 
@@ -119,7 +119,7 @@ def _deviations(path: Path, count: int) -> NDArray[Any]:
 
 def _index(path: Path, name: str) -> NDArray[Any]:
     """[N] int64, 0-based, from a column that counts from 1."""
-    numbers = read_matrices(path, {name: (None, 1)}, _REMEDY)[name][:, 0].astype(np.float64)
+    numbers = read_matrices(path, {name: (None,)}, _REMEDY)[name].astype(np.float64)
     if not len(numbers) or (numbers < 1).any() or (numbers != numbers.round()).any():
         raise BadWeights(f"{path}: {name} is not a list of vertex numbers from 1. {_REMEDY}")
     return numbers.astype(np.int64) - 1

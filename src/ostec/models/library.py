@@ -131,7 +131,7 @@ JUDGES = (
     ),
 )
 
-_BFM_TERMS = "Basel Face Model 2009: research only, by a form"
+_BFM_TERMS = "University of Basel: research only, by a form"
 _DEEP3D_GIT = (
     "https://raw.githubusercontent.com/sicxu/Deep3DFaceRecon_pytorch/9167c7136aebef0c54d3ac74f4b0396222a491c1/BFM"
 )

@@ -25,9 +25,9 @@ _HEADER_BYTES, _COMPRESSED, _PIECE_BYTES = 128, 15, 1 << 20
 def read_matrices(path: Path, shapes: Mapping[str, tuple[int | None, ...]], remedy: str) -> dict[str, NDArray[Any]]:
     """The matrices of these names, as they are stored; others in the file are not unpacked.
 
-    `shapes` holds what each must have, None for a side of any length. `remedy` ends the messages. Raises
-    `MissingWeights`, and `BadWeights` for a file that is damaged, of another format, or larger than it should be, and
-    for numbers that are not finite.
+    `shapes` holds what each must have, None for a side of any length; one side alone is a column or a row, which comes
+    as [N]. `remedy` ends the messages. Raises `MissingWeights`, and `BadWeights` for a file that is damaged, of another
+    format, or larger than it should be, and for numbers that are not finite.
     """
     if not path.is_file():
         raise MissingWeights(f"{path} is missing. {remedy}")
@@ -45,7 +45,7 @@ def read_matrices(path: Path, shapes: Mapping[str, tuple[int | None, ...]], reme
     for name in shapes:
         if not np.isfinite(found[name]).all():
             raise BadWeights(f"{path}: {name} holds numbers that are not finite. {remedy}")
-    return {name: found[name] for name in shapes}
+    return {name: found[name].ravel() if len(shape) == 1 else found[name] for name, shape in shapes.items()}
 
 
 def _check_shapes(
@@ -59,7 +59,8 @@ def _check_shapes(
         if name not in there:
             raise BadWeights(f"{path} lacks {name!r}; it holds {', '.join(sorted(there)) or 'nothing'}. {remedy}")
         shape, kind = there[name]
-        fits = len(shape) == len(wanted) and all(w in (None, n) for n, w in zip(shape, wanted, strict=True))
+        sides = shape if len(wanted) > 1 or 1 not in shape else (math.prod(shape),)
+        fits = len(sides) == len(wanted) and all(w in (None, n) for n, w in zip(sides, wanted, strict=True))
         if kind not in _NUMBERS or not fits or math.prod(shape) * 8 > _LARGEST_BYTES:
             asked = " x ".join("any" if n is None else f"{n:,}" for n in wanted)
             held = " x ".join(f"{n:,}" for n in shape)

@@ -74,7 +74,8 @@ def _array(path: Path, attribute: str | None = None) -> NDArray[Any]:
 def _landmarks(path: Path) -> NDArray[np.int64]:
     stored = read_stored(path, _REMEDY)
     try:
-        return np.array([int(number(index)) for index in stored], dtype=np.int64)
+        listed = stored if isinstance(stored, list) else array(stored).tolist()
+        return np.array([int(number(index)) for index in listed], dtype=np.int64)
     except (ValueError, TypeError, OverflowError) as error:
         raise BadWeights(f"{path} does not hold a list of vertices ({error}). {_REMEDY}") from error
 
