@@ -24,7 +24,8 @@ from ostec.components import choose, demo_photo
 from ostec.errors import BadWeights, MissingWeights
 from ostec.interfaces import Judges
 from ostec.models import library, sources
-from ostec.models.library import GENERATORS, LIBRARY, WeightFile, find_generator, weights_folders
+from ostec.models.library import find_generator, weights_folders
+from ostec.models.weight_files import GENERATORS, LIBRARY, WeightFile
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
 

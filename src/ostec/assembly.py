@@ -14,7 +14,8 @@ from ostec.interfaces import IdentityNet, Judges
 from ostec.models import sources
 from ostec.models.identity import embeddings
 from ostec.models.landmarks import load_mesh_landmarks
-from ostec.models.library import PARTS, require_generator, weights_folders
+from ostec.models.library import require_generator, weights_folders
+from ostec.models.weight_files import PARTS
 
 
 def load_projection_completer(weights_dir: Path | None, device: str) -> ProjectionCompleter:

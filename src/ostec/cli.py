@@ -47,6 +47,8 @@ class Run:
     """What fills the hidden parts: auto, or a name; a wrong name lists them."""
     reconstructor: str = "auto"
     """What fits the 3D face: auto, or a name; a wrong name lists them."""
+    ganfit: Annotated[bool, arg(aliases=["-g"])] = False
+    """Use GANFit's fits, NAME.pkl beside NAME.jpg: the same as --reconstructor ganfit."""
     detector: str = "auto"
     """What finds faces: auto, or a name; a wrong name lists them."""
     segmenter: str = "auto"
@@ -183,7 +185,8 @@ def _complete(photos: Sequence[Path], run: Run, options: Options) -> int:
     from ostec.components import choose
     from ostec.errors import CannotWrite
 
-    choice = choose(run.completer, run.reconstructor, run.device, detector=run.detector, segmenter=run.segmenter)
+    reconstructor = _reconstructor(run)
+    choice = choose(run.completer, reconstructor, run.device, detector=run.detector, segmenter=run.segmenter)
     print(f"ostec {__version__}: {choice.statement}")
     settings = Settings(**asdict(run.settings))
     with _Display(len(photos)) as display:
@@ -233,6 +236,15 @@ class _Display:
         elif finished and record.status != "failed":
             seconds = f" in {record.seconds:.1f} s" if record.status == "done" else ""
             print(f"[{event.index + 1}/{event.total}] {record.photo}: {record.status}{seconds}", flush=True)
+
+
+def _reconstructor(run: Run) -> str:
+    """Raises `BadSettings` where two are asked for."""
+    from ostec.errors import BadSettings
+
+    if run.ganfit and run.reconstructor not in ("auto", "ganfit"):
+        raise BadSettings(f"--ganfit and --reconstructor {run.reconstructor} ask for two things; choose one.")
+    return "ganfit" if run.ganfit else run.reconstructor
 
 
 def _formats(asked: tuple[str, ...]) -> tuple[str, ...]:

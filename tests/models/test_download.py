@@ -19,7 +19,7 @@ from small_iresnet import small_iresnet, written
 
 from ostec.errors import BadWeights, CannotDownload, CannotWrite
 from ostec.models.download import check_downloaded, download
-from ostec.models.library import WeightFile
+from ostec.models.weight_files import WeightFile
 
 DATA = save({"weight": torch.arange(40_000, dtype=torch.float32)})
 
@@ -184,3 +184,11 @@ def test_progress_is_told(server: Server, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     download(server.entry(), tmp_path, lambda done, total: told.append((done, total)))
     assert told[-1] == (len(DATA), len(DATA))
+
+
+def test_what_its_checksum_vouches_for_need_not_be_a_network(server: Server, tmp_path: Path) -> None:
+    server.data = b"453980 257264 263068"
+    table = server.entry(file="table.txt", sha256=hashlib.sha256(server.data).hexdigest())
+    assert fetch(table, tmp_path).read_bytes() == server.data
+    with pytest.raises(BadWeights, match="something else"):
+        fetch(replace(table, file="other.txt", sha256=""), tmp_path)

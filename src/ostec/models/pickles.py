@@ -25,6 +25,8 @@ from ostec.errors import BadWeights
 _ARRAYS = ("numpy.core.multiarray", "numpy._core.multiarray")
 _MAPPINGS = ("collections.OrderedDict", "dnnlib.util.EasyDict", "dnnlib.EasyDict")
 NETWORK_TF, NETWORK_TORCH = "dnnlib.tflib.network.Network", "torch_utils.persistence._reconstruct_persistent_obj"
+_MENPO = "menpo."
+"""Meshes and points of the original's topology and of GANFit's fits; a note for each class, whatever it is called."""
 _ALLOWED = frozenset(
     (
         *(f"{module}.{name}" for module in _ARRAYS for name in ("_reconstruct", "scalar")),
@@ -32,6 +34,7 @@ _ALLOWED = frozenset(
         *("torch._utils._rebuild_parameter", "torch._utils._rebuild_tensor_v2", "torch.storage._load_from_bytes"),
         *_MAPPINGS,
         *(NETWORK_TF, NETWORK_TORCH),
+        *(f"pathlib.{kind}Path" for kind in ("PurePosix", "Posix", "PureWindows", "Windows")),
     )
 )
 _SCRIPT = (
@@ -74,7 +77,8 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str, /) -> Any:
         full = f"{module}.{name}"
-        if full not in _ALLOWED and not (self._script and full.startswith(_SCRIPT)):
+        starts = (_MENPO, *_SCRIPT) if self._script else _MENPO
+        if full not in _ALLOWED and not full.startswith(starts):
             raise pickle.UnpicklingError(f"it names {full}, which no network file needs")
         return self._kinds.setdefault(full, type("Node", (Node,), {"name": full}))
 
@@ -112,6 +116,13 @@ def entries(value: Any) -> Mapping[Any, Any]:
     if isinstance(value, Node) and value.name in _MAPPINGS:
         return dict(value.items) | dict(value.state or {}) | dict(*value.args)
     raise ValueError(f"a table was expected, not {_kind(value)}")
+
+
+def attributes(value: Any) -> Mapping[str, Any]:
+    """What an object of menpo's holds, by name."""
+    if isinstance(value, Node) and value.name.startswith(_MENPO) and isinstance(value.state, dict):
+        return value.state
+    raise ValueError(f"points or a mesh of menpo's were expected, not {_kind(value)}")
 
 
 def number(value: Any) -> float:

@@ -12,11 +12,12 @@ from ostec.models.identity import load_mobilefacenet
 from ostec.models.iresnet import load_iresnet
 from ostec.models.iresnet_npy import load_iresnet_npy
 from ostec.models.iresnet_onnx import load_iresnet_onnx
-from ostec.models.library import ENCODER, GENERATORS, LANDMARKS, LIBRARY, find
+from ostec.models.library import find
 from ostec.models.perceptual import load_lpips
 from ostec.models.perceptual_nvidia import load_nvidia_lpips
 from ostec.models.style_encoder import load_style_encoder
 from ostec.models.stylegan2_files import load_networks
+from ostec.models.weight_files import ENCODER, GENERATORS, LANDMARKS, LIBRARY
 
 
 @dataclass(frozen=True)
