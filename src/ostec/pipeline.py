@@ -167,5 +167,6 @@ def _report(
         "roll_deg": round(face.roll_deg, 3),
         "seconds": seconds,
         "loss_terms": notes.get("loss_terms", {}),
+        "loss_history": notes.get("loss_history", {}),
         "warnings": list(notes.get("warnings", [])),
     }

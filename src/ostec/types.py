@@ -249,7 +249,7 @@ class Completed:
     frontal: Tensor | None = None
     """[3, R, R], where the completer makes its own."""
     notes: Mapping[str, Any] = field(default_factory=dict)
-    """For the report: `loss_terms`, `warnings`."""
+    """For the report: `loss_terms`, `loss_history`, `warnings`."""
 
 
 @dataclass(frozen=True)

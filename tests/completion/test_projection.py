@@ -74,6 +74,8 @@ def test_every_view_is_searched_and_laid_into_the_texture() -> None:
     plain = MirrorCompleter()(face, atlas, SETTINGS, lambda *_: None).texture.rgb
     assert float((done.texture.rgb - plain)[:, reached].abs().mean()) > 0.02
     assert done.frontal is not None and done.frontal.shape == (3, 64, 64)
+    assert list(done.notes["loss_history"]) == [*(view.name for view in plan_views("soft")), "frontal"]
+    assert all(done.notes["loss_history"][c.shot.view.name] == pytest.approx(c.history) for c in done.completions)
 
 
 def test_hard_mode_begins_with_the_front() -> None:

@@ -21,6 +21,7 @@ from ostec.texture.views import FRONT, in_batches, plan_views
 from ostec.types import Atlas, Completed, Completion, Face, Shot
 
 _RANDOM_STARTS = 32
+_FRONTAL = replace(FRONT, name="frontal")
 _BASE_SHARE, _FRONTAL_SHARE, _SEARCH_SHARE = 0.05, 0.25, 0.6
 """Of the progress; the last of a view's, where it is tuned too."""
 
@@ -55,21 +56,13 @@ class ProjectionCompleter:
             return finisher.finish(shots, settings.iterations, WEIGHTS, tell)
 
         completed = self._rotated(face, atlas, settings, finish, progress)
-        frontal = None
-        if settings.frontalize:
-            known = face.texels.inside.float()
-            shot = shoot(
-                face.reconstruction, completed.texture.rgb, known, FRONT, self.generator.resolution, self.rasterise
-            )
-            weights = {**WEIGHTS, "identity": FRONTAL_IDENTITY_WEIGHT}
-            tell = _between(progress, "frontal", end, 1.0)
-            (done,) = finisher.finish((shot,), settings.iterations_frontalize, weights, tell)
-            size = (settings.frontal_size, settings.frontal_size)
-            frontal = F.interpolate(done.image[None], size, mode="bicubic", antialias=True)[0].clamp(0, 1)
-        warnings = [*completed.notes.get("warnings", []), *finisher.warnings]
-        return replace(
-            completed, frontal=frontal, notes={"loss_terms": terms_in_use(self.judges), "warnings": warnings}
-        )
+        frontal = self._frontal(face, completed, settings, finisher, progress) if settings.frontalize else None
+        notes = {
+            "loss_terms": terms_in_use(self.judges),
+            "loss_history": finisher.history,
+            "warnings": [*completed.notes.get("warnings", []), *finisher.warnings],
+        }
+        return replace(completed, frontal=frontal, notes=notes)
 
     def _rotated(self, face: Face, atlas: Atlas, settings: Settings, finish: Finish, progress: Progress) -> Completed:
         """The texture after all views."""
@@ -81,6 +74,18 @@ class ProjectionCompleter:
         join = seamless(under.texture.rgb)
         done = complete_by_rotation(face, atlas, in_batches(views), join, finish, self.rasterise, size_px)
         return replace(done, texture=replace(done.texture, std=under.texture.std), notes=under.notes)
+
+    def _frontal(
+        self, face: Face, completed: Completed, settings: Settings, finisher: _Finisher, progress: Progress
+    ) -> Tensor:
+        """[3, R, R]: the completed face from the front, with hair, ears and background that the generator makes up."""
+        known, rgb = face.texels.inside.float(), completed.texture.rgb
+        shot = shoot(face.reconstruction, rgb, known, _FRONTAL, self.generator.resolution, self.rasterise)
+        weights = {**WEIGHTS, "identity": FRONTAL_IDENTITY_WEIGHT}
+        tell = _between(progress, _FRONTAL.name, 1 - _FRONTAL_SHARE, 1.0)
+        (done,) = finisher.finish((shot,), settings.iterations_frontalize, weights, tell)
+        size = (settings.frontal_size, settings.frontal_size)
+        return F.interpolate(done.image[None], size, mode="bicubic", antialias=True)[0].clamp(0, 1)
 
     def _identity(self, face: Face) -> Tensor | None:
         """[1, E] of the person in the photo, where there is a network for it."""
@@ -103,6 +108,8 @@ class _Finisher:
     settings: Settings
     identity: Tensor | None
     warnings: list[str] = field(default_factory=list)
+    history: dict[str, list[float]] = field(default_factory=dict)
+    """View -> loss by step."""
 
     def finish(
         self, shots: tuple[Shot, ...], steps: int, weights: Mapping[str, float], tell: Callable[[float], object]
@@ -144,6 +151,7 @@ class _Finisher:
 
     def _completion(self, shot: Shot, picture: Tensor, found: Found, row: int, film: Film | None) -> Completion:
         name, history, diverged = shot.view.name, found.history[row], found.diverged[row]
+        self.history[name] = [round(loss, 4) for loss in history]
         if not bool((shot.trust > 0).any()):
             self.warnings.append(f"{name}: nothing is known of this view; the generator made it up.")
         if diverged and not history:
