@@ -15,14 +15,16 @@ from small_fan import small_fan
 from small_iresnet import exported, small_iresnet, table, written
 from small_lpips import Weights, save_script
 from small_stylegan2 import discriminator_tensors, generator_tensors
+from torch.nn import functional as F
 
 import ostec
-from ostec.assembly import licences, load_projection_completer
+from ostec.assembly import licences, load_projection_completer, makes_faces
 from ostec.cli import main
 from ostec.completion.projection import ProjectionCompleter
 from ostec.components import choose, demo_photo
 from ostec.errors import BadWeights, MissingWeights
 from ostec.interfaces import Judges
+from ostec.io import load_photo
 from ostec.models import library, sources
 from ostec.models.library import find_generator, weights_folders
 from ostec.models.weight_files import GENERATORS, LIBRARY, WeightFile
@@ -177,6 +179,23 @@ def test_heat_maps_and_encoder_are_used_where_they_are(tmp_path: Path) -> None:
     assert judges.heat_maps.seen(torch.rand(1, 3, 64, 64)).shape == (1, 68, 64, 64)
     completer = load_projection_completer(tmp_path, "cpu")
     assert completer.encoder is not None and completer.encoder(torch.rand(2, 3, 64, 64)).ndim == 3
+
+
+def test_a_generator_of_something_else_is_remarked_on(tmp_path: Path) -> None:
+    shutil.copy(GOLDEN / "stylegan2_ada_32px.pkl", tmp_path / "ffhq.pkl")
+    (remark,) = load_projection_completer(tmp_path, "cpu").remarks
+    assert "ffhq.pkl" in remark and "no face" in remark
+
+
+def test_a_generator_whose_mean_is_a_face_is_not() -> None:
+    class Portraits:
+        num_ws, w_avg = 2, torch.zeros(4)
+
+        def synthesis(self, w_plus: torch.Tensor) -> torch.Tensor:
+            face = load_photo(demo_photo()).rgb[None]
+            return F.interpolate(face[..., :400, 56:456], (64, 64), mode="area") * 2 - 1
+
+    assert makes_faces(Portraits())  # pyright: ignore[reportArgumentType]
 
 
 def test_folders_are_searched_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import nn
+from torch.nn import functional as F
 
 from ostec.completion.prior import load_prior_completer
 from ostec.completion.projection import ProjectionCompleter
 from ostec.geometry.raster import rasterise
-from ostec.interfaces import IdentityNet, Judges
+from ostec.interfaces import Generator, IdentityNet, Judges
 from ostec.models import sources
+from ostec.models.detect import load_detector
 from ostec.models.identity import embeddings
 from ostec.models.landmarks import load_mesh_landmarks
 from ostec.models.library import require_generator, weights_folders
 from ostec.models.weight_files import PARTS
+from ostec.types import Photo
+
+_LOOK_PX = 256
+_NO_FACES = "no face is found in the picture of its mean latent. Views are as good as it knows faces; use one of FFHQ."
 
 
 def load_projection_completer(weights_dir: Path | None, device: str) -> ProjectionCompleter:
@@ -23,7 +30,8 @@ def load_projection_completer(weights_dir: Path | None, device: str) -> Projecti
     folders = weights_folders(weights_dir)
     require_generator(folders)
     found = sources.chosen(folders)
-    generator, discriminator = (net and net.to(device) for net in found.pop("generator").load())
+    source = found.pop("generator")
+    generator, discriminator = (net and net.to(device) for net in source.load())
     networks = {name: source.load().to(device).requires_grad_(False) for name, source in found.items()}
     judges = Judges(
         landmarks=load_mesh_landmarks(device),
@@ -32,7 +40,8 @@ def load_projection_completer(weights_dir: Path | None, device: str) -> Projecti
         perception=networks.get("perception"),
         discriminator=discriminator if discriminator and discriminator.resolution == generator.resolution else None,
     )
-    return ProjectionCompleter(generator, judges, load_prior_completer(), rasterise, networks.get("encoder"))
+    remarks = () if makes_faces(generator) else (f"{source.paths[0].name}: {_NO_FACES}",)
+    return ProjectionCompleter(generator, judges, load_prior_completer(), rasterise, networks.get("encoder"), remarks)
 
 
 def licences(part: str, weights_dir: Path | None) -> Mapping[str, str]:
@@ -40,6 +49,14 @@ def licences(part: str, weights_dir: Path | None) -> Mapping[str, str]:
     if part in PARTS:
         return {entry.file: entry.licence for entry in PARTS[part]}
     return sources.licences(weights_folders(weights_dir))
+
+
+@torch.no_grad()
+def makes_faces(generator: Generator) -> bool:
+    """Whether a face is found in the picture of the mean latent."""
+    mean = generator.synthesis(generator.w_avg.expand(1, generator.num_ws, -1)) / 2 + 0.5
+    picture = F.interpolate(mean, (_LOOK_PX, _LOOK_PX), mode="bicubic", antialias=True)[0]
+    return bool(load_detector()(Photo(picture.clamp(0, 1).cpu(), "the generator's mean picture")))
 
 
 def _identity(net: nn.Module | None) -> IdentityNet | None:

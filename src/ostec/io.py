@@ -162,7 +162,7 @@ def encode_png(rgb: Tensor) -> bytes:
 
 def encode_gif(frames: Iterable[Tensor], seconds_per_frame: float = 0.08) -> bytes:
     """[3, H, W] 0..1 each -> a GIF file that repeats for ever. Raises `ValueError` where there is no frame."""
-    first, *others = (Image.fromarray(to_8_bit(frame)).quantize(128) for frame in frames)
+    first, *others = (Image.fromarray(to_8_bit(frame)).quantize(256) for frame in frames)
     file = BytesIO()
     first.save(file, "GIF", save_all=True, append_images=others, duration=round(1000 * seconds_per_frame), loop=0)
     return file.getvalue()

@@ -31,7 +31,7 @@ class ProjectionCompleter:
 
     `base` completes what no view shows, and is what remains where a search fails. `judges` are the networks of the
     loss; those that are not there are named in the report. A search starts from the `encoder`'s guess; without one,
-    from the best of the mean latent and some random ones.
+    from the best of the mean latent and some random ones. `remarks` on the generator go into every report.
     """
 
     def __init__(
@@ -41,9 +41,10 @@ class ProjectionCompleter:
         base: Completer,
         rasterise: Rasteriser,
         encoder: Encoder | None = None,
+        remarks: tuple[str, ...] = (),
     ) -> None:
         self.generator, self.judges, self.base, self.rasterise = generator, judges, base, rasterise
-        self.encoder = encoder
+        self.encoder, self.remarks = encoder, remarks
         self.quick = generator.reduced() if generator.w_avg.is_cuda else generator
 
     def __call__(self, face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
@@ -60,7 +61,7 @@ class ProjectionCompleter:
         notes = {
             "loss_terms": terms_in_use(self.judges),
             "loss_history": finisher.history,
-            "warnings": [*completed.notes.get("warnings", []), *finisher.warnings],
+            "warnings": [*self.remarks, *completed.notes.get("warnings", []), *finisher.warnings],
         }
         return replace(completed, frontal=frontal, notes=notes)
 
