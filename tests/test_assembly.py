@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from small_encoder import encoder_tensors
+from small_fan import small_fan
+from small_iresnet import exported, small_iresnet, table, written
+from small_lpips import Weights, save_script
 from small_stylegan2 import discriminator_tensors, generator_tensors
+from torch.nn import functional as F
 
 import ostec
-from ostec.assembly import load_projection_completer
+from ostec.assembly import licences, load_projection_completer, makes_faces
 from ostec.cli import main
 from ostec.completion.projection import ProjectionCompleter
 from ostec.components import choose, demo_photo
 from ostec.errors import BadWeights, MissingWeights
-from ostec.models import library
-from ostec.models.library import GENERATORS, LIBRARY, WeightFile, find_generator, weights_folders
+from ostec.interfaces import Judges
+from ostec.io import load_photo
+from ostec.models import library, sources
+from ostec.models.library import find_generator, weights_folders
+from ostec.models.weight_files import GENERATORS, LIBRARY, WeightFile
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
 
@@ -110,9 +119,6 @@ def test_the_search_starts_where_the_encoder_of_that_generator_says(package: Pat
     views = [c for c in result.completions if c.latent is not None]
     assert views and all(bool((c.latent == 0).all()) for c in views)
     assert all(p.shape[1:] == (3, 32, 32) and 0 <= float(p.min()) <= float(p.max()) <= 1 for p in seen)
-    save_file(encoder_tensors(num_ws=6, width=8, halvings=3), package / "face_encoder.safetensors")
-    with pytest.raises(BadWeights, match="gives 6 latents of 8"):
-        ostec.load_parts(device="cpu")
 
 
 def test_a_damaged_generator_is_named(tmp_path: Path) -> None:
@@ -133,7 +139,109 @@ def test_a_download_that_broke_off_is_no_weight_file(tmp_path: Path) -> None:
     for name in ("vgg16-397923af.pth", "lpips_v0.1_vgg.pth.part", "arcface.pth.part"):
         (tmp_path / name).touch()
     judges = load_projection_completer(tmp_path, "cpu").judges
-    assert judges.perceptual is None and judges.identity is None
+    assert judges.perception is None and judges.identity is None
+
+
+def touched(folder: Path, *files: str) -> Path:
+    for file in files:
+        (folder / file).touch()
+    return folder
+
+
+IDENTITY = ("arcface.pth", "w600k_r50.onnx", "buffalo_l.zip", "arcface50.npy", "mobilefacenet_arcface.safetensors")
+LPIPS = (
+    ("vgg16-397923af.pth", "lpips_v0.1_vgg.pth"),
+    ("vgg16-397923af.pth", "lpips_v0.1_vgg.safetensors"),
+    ("vgg16.pt",),
+    ("vgg16_zhang_perceptual.pkl",),
+)
+
+
+@pytest.mark.parametrize("first", range(5))
+def test_licences_name_what_is_used_and_nothing_that_is_outranked(tmp_path: Path, first: int) -> None:
+    pairs = [file for files in LPIPS[first:] for file in files]
+    touched(tmp_path, *[entry.file for entry in GENERATORS[first:]], *IDENTITY[first:], *pairs)
+    named = licences("projection", tmp_path)
+    perceptual = LPIPS[first] if first < len(LPIPS) else ()
+    assert set(named) == {GENERATORS[first].file, IDENTITY[first], *perceptual}
+    assert all(named[entry.file] == entry.licence for entry in LIBRARY if entry.file in named)
+
+
+def test_half_of_a_pair_is_not_used(tmp_path: Path) -> None:
+    touched(tmp_path, "vgg16-397923af.pth")
+    assert licences("projection", tmp_path) == {}
+    touched(tmp_path, "vgg16.pt")
+    assert set(licences("projection", tmp_path)) == {"vgg16.pt"}
+
+
+def test_every_source_is_in_the_library() -> None:
+    files = {file for part in sources.NETWORKS.values() for source in part for file in source.files}
+    assert files <= {entry.file for entry in LIBRARY}
+
+
+def judged(folder: Path) -> tuple[Judges, set[str]]:
+    """The networks that a folder gives, and the files that are named as used."""
+    shutil.copy(GOLDEN / "stylegan2_ada_32px.pkl", folder / "ffhq.pkl")
+    return load_projection_completer(folder, "cpu").judges, set(licences("projection", folder)) - {"ffhq.pkl"}
+
+
+def test_faces_are_compared_by_an_arcface_in_any_file(tmp_path: Path) -> None:
+    net = small_iresnet()
+    torch.save(net.state_dict(), tmp_path / "arcface.pth")
+    (tmp_path / "w600k_r50.onnx").write_bytes(written(net).SerializeToString())
+    with zipfile.ZipFile(tmp_path / "buffalo_l.zip", "w") as archive:
+        archive.writestr("w600k_r50.onnx", exported(net))
+    pictures, landmarks_px = torch.rand(1, 3, 64, 64), torch.rand(1, 68, 2) * 64
+    found = []
+    for file in IDENTITY[:3]:
+        judges, used = judged(tmp_path)
+        assert used == {file} and judges.identity is not None
+        found.append(judges.identity(pictures, landmarks_px))
+        (tmp_path / file).unlink()
+    assert all(torch.allclose(found[0], other, atol=1e-5) for other in found)
+    np.save(tmp_path / "arcface50.npy", np.array(table(net), dtype=object))
+    judges, used = judged(tmp_path)
+    assert used == {"arcface50.npy"} and judges.identity is not None
+    assert judges.identity(pictures, landmarks_px).shape == (1, 16)
+
+
+def test_pictures_are_compared_by_nvidias_file_where_it_is_the_only_one(tmp_path: Path) -> None:
+    weights = Weights()
+    save_script(weights, tmp_path / "vgg16.pt")
+    judges, used = judged(tmp_path)
+    pictures = torch.rand(2, 1, 3, 32, 32)
+    assert used == {"vgg16.pt"} and judges.perception is not None
+    first, second = (judges.perception.features(x) for x in pictures)
+    assert torch.allclose(judges.perception.compare(first, second), weights.lpips()(*pictures), atol=1e-5)
+    assert first[len(first) // 2].shape == (1, 16, 8, 8)
+
+
+def test_heat_maps_and_encoder_are_used_where_they_are(tmp_path: Path) -> None:
+    torch.save(small_fan().state_dict(), tmp_path / "2DFAN4-11f355bf06.pth.tar")
+    shutil.copy(GOLDEN / "keras_small.h5", tmp_path / "resnet_18_20191231.h5")
+    judges, used = judged(tmp_path)
+    assert used == {"2DFAN4-11f355bf06.pth.tar", "resnet_18_20191231.h5"}
+    assert judges.heat_maps is not None
+    assert judges.heat_maps.seen(torch.rand(1, 3, 64, 64)).shape == (1, 68, 64, 64)
+    completer = load_projection_completer(tmp_path, "cpu")
+    assert completer.encoder is not None and completer.encoder(torch.rand(2, 3, 64, 64)).ndim == 3
+
+
+def test_a_generator_of_something_else_is_remarked_on(tmp_path: Path) -> None:
+    shutil.copy(GOLDEN / "stylegan2_ada_32px.pkl", tmp_path / "ffhq.pkl")
+    (remark,) = load_projection_completer(tmp_path, "cpu").remarks
+    assert "ffhq.pkl" in remark and "no face" in remark
+
+
+def test_a_generator_whose_mean_is_a_face_is_not() -> None:
+    class Portraits:
+        num_ws, w_avg = 2, torch.zeros(4)
+
+        def synthesis(self, w_plus: torch.Tensor) -> torch.Tensor:
+            face = load_photo(demo_photo()).rgb[None]
+            return F.interpolate(face[..., :400, 56:456], (64, 64), mode="area") * 2 - 1
+
+    assert makes_faces(Portraits())  # pyright: ignore[reportArgumentType]
 
 
 def test_folders_are_searched_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,8 @@ from fakes import FakeChoice, make_photos
 
 from ostec import __version__, cli, components
 from ostec.errors import MissingWeights
-from ostec.models.library import LIBRARY
 from ostec.models.stylegan2_files import load_generator
+from ostec.models.weight_files import LIBRARY
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("--texture-size", "64", "--frontal-size", "64")

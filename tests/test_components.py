@@ -31,7 +31,9 @@ def test_auto_picks_registered_names_and_says_so_in_one_line() -> None:
 
 @pytest.mark.parametrize("kind", ["completer", "reconstructor"])
 def test_an_unknown_name_lists_the_known_ones(kind: str) -> None:
-    with pytest.raises(UnknownComponent, match=f"no {kind} is called 'nonsense'; there is {', '.join(KINDS[kind])}"):
+    with pytest.raises(
+        UnknownComponent, match=f"no {kind} is called 'nonsense'; there is {', '.join(sorted(KINDS[kind]))}"
+    ):
         choose(completer="nonsense") if kind == "completer" else choose(reconstructor="nonsense")
     with pytest.raises(UnknownComponent, match="there is"):
         build(kind, "nonsense")

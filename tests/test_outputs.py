@@ -141,6 +141,18 @@ def test_intermediate_data_need_no_pickle(tmp_path: Path) -> None:
     assert np.array_equal(arrays["left_K"], result.reconstruction.camera.K)
 
 
+def test_a_film_shows_what_was_known_beside_what_was_found(tmp_path: Path) -> None:
+    result = make_result()
+    frames = torch.stack([torch.full((3, 32, 32), shade, dtype=torch.uint8) for shade in (40, 120, 200)])
+    left, right = result.completions
+    result = replace(result, completions=(left, replace(right, film=frames)))
+    with Image.open(result.save(tmp_path, "x")["film"]) as film:
+        assert film.n_frames == 3 and film.size == (64, 32)
+        for index, shade in enumerate((40, 120, 200)):
+            film.seek(index)
+            assert abs(np.asarray(film.convert("RGB"))[:, 32:].astype(int) - shade).max() <= 12
+
+
 def test_each_picture_is_encoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     count = []
     monkeypatch.setattr(outputs, "encode_png", lambda rgb: count.append(1) or io.encode_png(rgb))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -48,6 +47,8 @@ class Run:
     """What fills the hidden parts: auto, or a name; a wrong name lists them."""
     reconstructor: str = "auto"
     """What fits the 3D face: auto, or a name; a wrong name lists them."""
+    ganfit: Annotated[bool, arg(aliases=["-g"])] = False
+    """Use GANFit's fits, NAME.pkl beside NAME.jpg: the same as --reconstructor ganfit."""
     detector: str = "auto"
     """What finds faces: auto, or a name; a wrong name lists them."""
     segmenter: str = "auto"
@@ -134,16 +135,14 @@ class Bench:
     seed: int = 0
     """Of everything random."""
     weights_dir: Path | None = None
-    """Folder with the networks that compare faces, or one above it; by default what OSTEC_WEIGHTS names."""
+    """Folder with the networks that compare faces, or one above it; looked into before OSTEC_WEIGHTS."""
 
     def __call__(self) -> int:
         from ostec.bench.run import Options, run_completion
 
         methods = tuple(name.strip() for name in self.methods.split(",") if name.strip())
-        named = os.environ.get("OSTEC_WEIGHTS")
-        weights_dir = self.weights_dir or (Path(named) if named else None)
         places = self.source_dir, methods, self.json, self.sheet
-        options = Options(self.protocol, *places, self.limit, self.texture_size, self.seed, weights_dir)
+        options = Options(self.protocol, *places, self.limit, self.texture_size, self.seed, self.weights_dir)
         outcome = run_completion(options, _say, lambda reason: _complain(reason, _SOME_FAILED))
         _print_scores(outcome)
         return _SOME_FAILED if outcome.failed or not outcome.scores else _DONE
@@ -186,7 +185,8 @@ def _complete(photos: Sequence[Path], run: Run, options: Options) -> int:
     from ostec.components import choose
     from ostec.errors import CannotWrite
 
-    choice = choose(run.completer, run.reconstructor, run.device, detector=run.detector, segmenter=run.segmenter)
+    reconstructor = _reconstructor(run)
+    choice = choose(run.completer, reconstructor, run.device, detector=run.detector, segmenter=run.segmenter)
     print(f"ostec {__version__}: {choice.statement}")
     settings = Settings(**asdict(run.settings))
     with _Display(len(photos)) as display:
@@ -236,6 +236,15 @@ class _Display:
         elif finished and record.status != "failed":
             seconds = f" in {record.seconds:.1f} s" if record.status == "done" else ""
             print(f"[{event.index + 1}/{event.total}] {record.photo}: {record.status}{seconds}", flush=True)
+
+
+def _reconstructor(run: Run) -> str:
+    """Raises `BadSettings` where two are asked for."""
+    from ostec.errors import BadSettings
+
+    if run.ganfit and run.reconstructor not in ("auto", "ganfit"):
+        raise BadSettings(f"--ganfit and --reconstructor {run.reconstructor} ask for two things; choose one.")
+    return "ganfit" if run.ganfit else run.reconstructor
 
 
 def _formats(asked: tuple[str, ...]) -> tuple[str, ...]:

@@ -14,8 +14,9 @@ from ostec.components import DATA, SHIPPED, check_shipped
 from ostec.errors import BadSettings, OstecError, UnknownComponent
 from ostec.io import write_atomically
 from ostec.models.download import check_downloaded, download
-from ostec.models.library import LIBRARY, WeightFile, find, weights_folders
+from ostec.models.library import find, weights_folders
 from ostec.models.stylegan2_files import converted
+from ostec.models.weight_files import LIBRARY, WeightFile
 
 _DONE, _SET_UP = 0, 2
 Complain = Callable[[object, int], int]

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from ostec.interfaces import Parts
 
 DETECTORS = {"mediapipe": "ostec.models.detect:load_detector"}
-RECONSTRUCTORS = {"mediapipe": "ostec.models.facemesh:load_facemesh_reconstructor"}
+RECONSTRUCTORS = {
+    "mediapipe": "ostec.models.facemesh:load_facemesh_reconstructor",
+    "deep3d": "ostec.models.deep3d:load_deep3d_reconstructor",
+    "ganfit": "ostec.models.ganfit:load_ganfit_reconstructor",
+    "file": "ostec.models.fitfile:load_fit_file_reconstructor",
+}
 SEGMENTERS = {"built-in": "ostec.models.segment:load_segmenter"}
 COMPLETERS = {
     "mirror": "ostec.completion.mirror:MirrorCompleter",
@@ -24,7 +29,7 @@ COMPLETERS = {
 }
 RASTERISERS = {"cpu": "ostec.geometry.raster:rasterise"}
 """Name -> "module:factory"; a rasteriser is a plain function, so there the factory is the part itself."""
-NEEDS_WEIGHTS = frozenset(("projection",))
+NEEDS_WEIGHTS = frozenset(("projection", "deep3d", "ganfit", "file"))
 """Whose factory takes (folder with weight files or None, device)."""
 AUTO: Mapping[str, tuple[str, ...]] = {
     "detector": ("mediapipe",),
@@ -33,7 +38,8 @@ AUTO: Mapping[str, tuple[str, ...]] = {
     "completer": ("projection", "prior"),
     "rasteriser": ("cpu",),
 }
-"""Of each kind, best first; auto takes the first whose files are there."""
+"""Of each kind, best first; auto takes the first whose files are there. Fits of others are never taken unasked, nor is
+deep3d: its mesh is not symmetric, so less of the face can be completed from its other side."""
 
 KINDS: Mapping[str, Mapping[str, str]] = {
     "detector": DETECTORS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -87,12 +87,41 @@ class Generator(Protocol):
         """[N, num_ws, W] to [N, 3, R, R], about -1..1; `resolution` asks for a smaller picture at less work."""
         ...
 
+    def reduced(self) -> Generator:
+        """The same generator at less precision, where that is faster."""
+        ...
+
+    def tunable(self) -> tuple[Generator, Sequence[Tensor]]:
+        """A copy, and the weights of its synthesis: leaves that take gradients."""
+        ...
+
 
 class LandmarkNet(Protocol):
     """Finds a face's landmarks; differentiable."""
 
     def __call__(self, pictures: Tensor) -> Tensor:
         """[N, 3, S, S] in 0..1, cropped as FFHQ is, to [N, 68, 2] px, iBUG order."""
+        ...
+
+
+class HeatMapNet(Protocol):
+    """Says of every place in a picture how much a landmark seems to be there; differentiable."""
+
+    def seen(self, pictures: Tensor) -> Tensor:
+        """[N, 3, S, S] in 0..1, cropped as FFHQ is, to [N, 68, h, w], iBUG order."""
+        ...
+
+    def drawn(self, landmarks_px: Tensor, picture_px: int) -> Tensor:
+        """The maps [N, 68, h, w] that it was taught to see in pictures [N, 3, picture_px, picture_px] with these
+        landmarks [N, 68, 2]."""
+        ...
+
+
+class Encoder(Protocol):
+    """Guesses the latents of a picture."""
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """[N, 3, S, S] in 0..1, cropped as FFHQ is, to [N, num_ws, W]."""
         ...
 
 
@@ -104,16 +133,27 @@ class IdentityNet(Protocol):
         ...
 
 
+class PerceptualNet(Protocol):
+    """Sees as people do; differentiable. Pictures are compared by features, so that those of a target are made once."""
+
+    def features(self, pictures: Tensor) -> Sequence[Tensor]:
+        """[N, 3, S, S] in 0..1 to features [N, C, h, w], fine to coarse; the middle one stands for content."""
+        ...
+
+    def compare(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
+        """Distances [N] of pictures with these features."""
+        ...
+
+
 @dataclass(frozen=True)
 class Judges:
     """Networks that the search's loss makes use of; a term whose network is None is left out."""
 
     landmarks: LandmarkNet | None = None
+    """Where there is no `heat_maps`."""
+    heat_maps: HeatMapNet | None = None
     identity: IdentityNet | None = None
-    perceptual: Callable[[Tensor, Tensor], Tensor] | None = None
-    """Two batches of pictures [N, 3, S, S] in 0..1 to distances [N]."""
-    features: Callable[[Tensor], Tensor] | None = None
-    """[N, 3, S, S] in 0..1 to features [N, C, h, w] of a middle layer."""
+    perception: PerceptualNet | None = None
     discriminator: Callable[[Tensor], Tensor] | None = None
     """[1, 3, R, R] in -1..1, R the generator's resolution, to logits [1, 1]."""
 

@@ -10,7 +10,7 @@ import re
 import stat
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from io import BytesIO
 from pathlib import Path
@@ -157,6 +157,14 @@ def encode_png(rgb: Tensor) -> bytes:
     marks.add(b"sRGB", b"\0")
     file = BytesIO()
     Image.fromarray(to_8_bit(rgb)).save(file, "PNG", compress_level=_PNG_LEVEL, pnginfo=marks)
+    return file.getvalue()
+
+
+def encode_gif(frames: Iterable[Tensor], seconds_per_frame: float = 0.08) -> bytes:
+    """[3, H, W] 0..1 each -> a GIF file that repeats for ever. Raises `ValueError` where there is no frame."""
+    first, *others = (Image.fromarray(to_8_bit(frame)).quantize(256) for frame in frames)
+    file = BytesIO()
+    first.save(file, "GIF", save_all=True, append_images=others, duration=round(1000 * seconds_per_frame), loop=0)
     return file.getvalue()
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ostec.errors import BadSettings, CannotWrite
-from ostec.io import cannot_write, encode_png, encode_sheet, to_8_bit, write_atomically
+from ostec.io import cannot_write, encode_gif, encode_png, encode_sheet, to_8_bit, write_atomically
 from ostec.meshfiles import encode_glb, encode_mtl, encode_obj
 from ostec.types import Result
 
@@ -30,7 +32,7 @@ def make_writer(draw_sheet: Callable[[Result], Sheet]) -> Callable[..., Mapping[
 def save_result(
     result: Result, save_dir: Path, name: str, formats: Sequence[str], *, draw_sheet: Callable[[Result], Sheet]
 ) -> dict[str, Path]:
-    """Write a result's files and give their paths by kind: png, obj, mtl, glb, frontal, sheet, npz, json.
+    """Write a result's files and give their paths by kind: png, obj, mtl, glb, frontal, sheet, npz, film, json.
 
     OBJ needs its texture beside it, so it brings the PNG along. Each file appears whole or not at all, and `NAME.json`
     comes last, after an older one was removed: where it is, the others are. Raises `BadSettings` for an unknown
@@ -48,6 +50,8 @@ def save_result(
     files["sheet"] = (f"{name}_sheet.jpg", encode_sheet(draw_sheet(result)))
     if result.report.get("settings", {}).get("keep_intermediate"):
         files["npz"] = (f"{name}.npz", _encode_intermediate(result))
+    if any(completion.film is not None for completion in result.completions):
+        files["film"] = (f"{name}_search.gif", encode_gif(_film(result)))
     report = {**result.report, "files": {kind: file for kind, (file, _) in files.items()}}
     files["json"] = (f"{name}.json", (json.dumps(_plain(report), allow_nan=False, indent=1) + "\n").encode("ascii"))
 
@@ -82,6 +86,15 @@ FORMATS: Mapping[str, Callable[[Result, str, bytes], dict[str, tuple[str, bytes]
     "glb": _glb,
 }
 """Format -> function from (result, name, texture as PNG) to kind -> (file, content)."""
+
+
+def _film(result: Result) -> Iterator[Tensor]:
+    """Frame by frame [3, S, 2 S]: what was known of a view, and beside it what the search made of it."""
+    for completion in result.completions:
+        if completion.film is not None:
+            known = completion.shot.image * completion.shot.trust
+            known = F.interpolate(known[None], completion.film.shape[2:], mode="bilinear", antialias=True)[0]
+            yield from (torch.cat([known, frame / 255], dim=2) for frame in completion.film)
 
 
 def _encode_intermediate(result: Result) -> bytes:

@@ -63,7 +63,8 @@ def complete_face(
         atlas = Atlas().add("photo", seen, PHOTO_PRIORITY[mode])
         completed = parts.completer(face, atlas, settings, watch.within(0.4, 0.75))
     with watch("finish", 0.75):
-        texture = replace(completed.texture, rgb=bleed(completed.texture.rgb, texels.inside, size[0] // 64))
+        reach_px = size[0] // 64 if bool(reconstruction.topology.paintable.all()) else 2 * size[0]
+        texture = replace(completed.texture, rgb=bleed(completed.texture.rgb, texels.inside, reach_px))
     with watch("frontalise", 0.8):
         frontal = completed.frontal
         if frontal is None and settings.frontalize:
@@ -166,5 +167,6 @@ def _report(
         "roll_deg": round(face.roll_deg, 3),
         "seconds": seconds,
         "loss_terms": notes.get("loss_terms", {}),
+        "loss_history": notes.get("loss_history", {}),
         "warnings": list(notes.get("warnings", [])),
     }

@@ -26,6 +26,10 @@ class Settings:
     """Steps of a generator's search, per view."""
     iterations_frontalize: int = 300
     """Steps of a generator's search for the frontal picture."""
+    tune: int = 0
+    """Steps in which a copy of the generator learns each view after its search: more likeness, more time; 0 = none."""
+    film: bool = False
+    """Also write `NAME_search.gif`: how a generator's search found each view."""
     seed: int = 0
     """Of everything random."""
     keep_intermediate: bool = False
@@ -33,7 +37,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         limits = {"texture_size": (64, 8192), "frontal_size": (64, 4096), "iterations": (0, 10**6)}
-        limits["iterations_frontalize"] = limits["iterations"]
+        limits["iterations_frontalize"] = limits["tune"] = limits["iterations"]
         for name, (low, high) in limits.items():
             value = getattr(self, name)
             if not low <= value <= high:

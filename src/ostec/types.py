@@ -183,6 +183,8 @@ class Completion:
     """[L, W] W+ code of a generator, where one was searched."""
     history: tuple[float, ...] = ()
     """Loss by step."""
+    film: Tensor | None = None
+    """[T, 3, S, S] uint8: pictures of the search in turn, where they were asked for."""
 
 
 @dataclass(frozen=True)
@@ -247,7 +249,7 @@ class Completed:
     frontal: Tensor | None = None
     """[3, R, R], where the completer makes its own."""
     notes: Mapping[str, Any] = field(default_factory=dict)
-    """For the report: `loss_terms`, `warnings`."""
+    """For the report: `loss_terms`, `loss_history`, `warnings`."""
 
 
 @dataclass(frozen=True)

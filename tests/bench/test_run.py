@@ -18,7 +18,6 @@ from synthetic import head
 from ostec import __version__, cli, components
 from ostec.bench.baselines import MeanFaceCompleter, NearestCompleter, PlainSkinCompleter, TeleaCompleter
 from ostec.bench.holdout import YAWS_DEG
-from ostec.bench.judge import Judges
 from ostec.bench.methods import BASELINES, known_methods, load_methods
 from ostec.bench.record import FIGURES, Score
 from ostec.bench.run import Options, run_completion
@@ -295,16 +294,6 @@ def test_usage_errors_are_2(tmp_path: Path, flags: tuple[str, ...]) -> None:
     assert stop.value.code == 2
     with pytest.raises(BadSettings, match="choose hold-out, re-photo, scan"):
         Options("guess", tmp_path, ("mirror",), tmp_path / "scores.json")  # pyright: ignore[reportArgumentType]
-
-
-def test_the_networks_folder_may_come_from_the_environment(tmp_path: Path, parts: Parts, monkeypatch) -> None:
-    asked = []
-    monkeypatch.setenv("OSTEC_WEIGHTS", str(tmp_path))
-    monkeypatch.setattr("ostec.bench.run.load_judges", lambda folder: asked.append(folder) or Judges())
-    monkeypatch.setattr("ostec.bench.run._measure", lambda *_: None)
-    make_photos(tmp_path / "in", "a.png")
-    assert bench(tmp_path / "in", tmp_path / "out") == 1
-    assert asked == [tmp_path]
 
 
 def test_a_run_can_be_quiet(tmp_path: Path, parts: Parts, capsys) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -25,6 +25,19 @@ SIZE = 96
 GENERATOR = Generator(generator_tensors(resolution=32, channels=8))
 NO_NETWORKS = Judges()
 SETTINGS = Settings(texture_size=SIZE, iterations=6, iterations_frontalize=4, frontalize=True, frontal_size=64)
+
+
+class Perception:
+    """Sees plain differences."""
+
+    def __init__(self, gain: float = 1.0) -> None:
+        self.gain = gain
+
+    def features(self, pictures: torch.Tensor) -> list[torch.Tensor]:
+        return [pictures * self.gain]
+
+    def compare(self, first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> torch.Tensor:
+        return (first[0] - second[0]).square().mean(dim=(1, 2, 3))
 
 
 def known(yaw_deg: float = 20.0, mode: str = "soft") -> tuple[Face, Atlas]:
@@ -61,6 +74,8 @@ def test_every_view_is_searched_and_laid_into_the_texture() -> None:
     plain = MirrorCompleter()(face, atlas, SETTINGS, lambda *_: None).texture.rgb
     assert float((done.texture.rgb - plain)[:, reached].abs().mean()) > 0.02
     assert done.frontal is not None and done.frontal.shape == (3, 64, 64)
+    assert list(done.notes["loss_history"]) == [*(view.name for view in plan_views("soft")), "frontal"]
+    assert all(done.notes["loss_history"][c.shot.view.name] == pytest.approx(c.history) for c in done.completions)
 
 
 def test_hard_mode_begins_with_the_front() -> None:
@@ -76,6 +91,24 @@ def test_the_original_takes_one_view_after_the_other() -> None:
     assert [len(batch) for batch in in_batches(plan_views("hard"))] == [1, 1, 2, 2]
 
 
+def test_a_tuned_view_is_closer_to_what_is_known() -> None:
+    def error(done: Completed) -> float:
+        return sum(float(((c.image - c.shot.image) * c.shot.trust).abs().mean()) for c in done.completions[:1])
+
+    plain, tuned = (complete(settings=Settings(texture_size=SIZE, iterations=4, tune=tune)) for tune in (0, 40))
+    assert error(tuned) < 0.9 * error(plain)
+
+
+def test_a_film_shows_the_search_from_start_to_end() -> None:
+    done = complete(settings=Settings(texture_size=SIZE, iterations=6, film=True))
+    for completion in done.completions:
+        assert completion.film is not None and completion.film.dtype == torch.uint8
+        assert completion.film.shape == (6, 3, 256, 256)
+        first, last = (completion.film[i].float() / 255 for i in (0, -1))
+        assert not torch.equal(first, last)
+    assert all(completion.film is None for completion in complete().completions)
+
+
 def test_the_same_seed_gives_the_same_bits() -> None:
     first, again = complete(), complete()
     assert torch.equal(first.texture.rgb, again.texture.rgb)
@@ -85,7 +118,10 @@ def test_the_same_seed_gives_the_same_bits() -> None:
 def test_terms_without_a_network_are_named() -> None:
     state = complete().notes["loss_terms"]
     assert {term for term, said in state.items() if said == "on"} == {"pixels", "ms_ssim", "latent"}
-    assert all("off" in state[term] for term in ("perceptual", "features", "discriminator", "landmarks", "identity"))
+    assert all(
+        "off" in state[term]
+        for term in ("perceptual", "features", "discriminator", "landmarks", "heat_maps", "identity")
+    )
 
 
 def test_networks_that_are_there_are_asked() -> None:
@@ -101,18 +137,58 @@ def test_networks_that_are_there_are_asked() -> None:
     judges = Judges(
         landmarks=note("landmarks", lambda x: x.mean(dim=(1, 2, 3))[:, None, None].expand(-1, 68, 2)),
         identity=note("identity", lambda x, points: x.mean(dim=(2, 3))),
-        perceptual=note("perceptual", lambda a, b: (a - b).square().mean(dim=(1, 2, 3))),
-        features=note("features", lambda x: x),
+        perception=Perception(),
         discriminator=note("discriminator", lambda x: x.mean().view(1, 1)),
     )
     done = complete(judges)
-    assert asked == {"landmarks", "identity", "perceptual", "features", "discriminator"}
-    assert set(done.notes["loss_terms"].values()) == {"on"}
+    assert asked == {"landmarks", "identity", "discriminator"}
+    assert {term for term, said in done.notes["loss_terms"].items() if said != "on"} == {"heat_maps"}
+
+
+def test_heat_maps_take_the_place_of_points() -> None:
+    class Spots:
+        """Sees brightness, and expects none."""
+
+        def seen(self, pictures: torch.Tensor) -> torch.Tensor:
+            return pictures[:, :1].expand(-1, 68, -1, -1)
+
+        def drawn(self, landmarks_px: torch.Tensor, picture_px: int) -> torch.Tensor:
+            assert float(landmarks_px.min()) > 0 and float(landmarks_px.max()) < picture_px
+            return torch.zeros(len(landmarks_px), 68, picture_px, picture_px)
+
+    def never(pictures: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("points were asked for")
+
+    done = complete(Judges(landmarks=never, heat_maps=Spots()))
+    terms = done.notes["loss_terms"]
+    assert terms["heat_maps"] == "on" and "heat maps take its place" in terms["landmarks"]
+    assert float(done.completions[0].image[0].mean()) < float(complete().completions[0].image[0].mean())
+
+
+def test_an_encoder_s_guess_is_where_the_search_starts() -> None:
+    guess = torch.full((8, 8), 0.25)
+    with torch.no_grad():
+        completer = ProjectionCompleter(
+            GENERATOR, NO_NETWORKS, MirrorCompleter(), rasterise, lambda pictures: guess.expand(len(pictures), -1, -1)
+        )
+        settings = Settings(texture_size=SIZE, iterations=0)
+        done = completer(*known(), settings, lambda *_: None)
+    assert all(c.latent is not None and torch.equal(c.latent, guess) for c in done.completions)
+
+
+def test_an_encoder_for_another_generator_is_left_aside_and_named() -> None:
+    with torch.no_grad():
+        completer = ProjectionCompleter(
+            GENERATOR, NO_NETWORKS, MirrorCompleter(), rasterise, lambda pictures: torch.zeros(len(pictures), 18, 512)
+        )
+        done = completer(*known(), SETTINGS, lambda *_: None)
+    assert torch.equal(done.texture.rgb, complete().texture.rgb)
+    assert [w for w in done.notes["warnings"] if "(18, 512)" in w and "(8, 8)" in w] == done.notes["warnings"]
+    assert len(done.notes["warnings"]) == 1
 
 
 def test_a_search_that_fails_leaves_the_view_as_rendered_and_says_so() -> None:
-    judges = Judges(perceptual=lambda a, b: (a - b).sum(dim=(1, 2, 3)) * torch.nan)
-    done = complete(judges)
+    done = complete(Judges(perception=Perception(gain=torch.nan)))
     assert all(torch.equal(c.image, c.shot.image) and c.latent is None for c in done.completions)
     assert len(done.notes["warnings"]) == 6 and "no finite loss" in done.notes["warnings"][0]
     assert bool(torch.isfinite(done.texture.rgb).all())

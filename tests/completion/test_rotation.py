@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from synthetic import all_skin, head, paint, photograph
 
-from ostec.completion.rotation import complete_by_rotation
+from ostec.completion.rotation import complete_by_rotation, seamless
 from ostec.geometry.raster import rasterise
 from ostec.geometry.render import render
 from ostec.geometry.texels import bake_texels
@@ -32,7 +32,7 @@ def test_an_oracle_that_knows_the_face_rebuilds_its_texture() -> None:
     known = Face(photo, face, all_skin(), texels, "soft")
     base = torch.full((3, *SIZE), 0.5)
     views = plan_views("soft")
-    done = complete_by_rotation(known, atlas, in_batches(views), base, oracle, rasterise, 256)
+    done = complete_by_rotation(known, atlas, in_batches(views), seamless(base), oracle, rasterise, 256)
 
     assert [s.view.name for s in shots] == [v.name for v in views]
     assert len(done.completions) == len(views)
@@ -58,5 +58,5 @@ def test_each_shot_trusts_what_the_one_before_added() -> None:
 
     atlas = Atlas().add("photo", seen, 2.0)
     base = torch.full((3, *SIZE), 0.5)
-    complete_by_rotation(known, atlas, ((right,), (right, right)), base, oracle, rasterise, 256)
+    complete_by_rotation(known, atlas, ((right,), (right, right)), seamless(base), oracle, rasterise, 256)
     assert trust[1] > trust[0] and trust[1] == trust[2]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,10 +15,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save
+from small_iresnet import small_iresnet, written
 
 from ostec.errors import BadWeights, CannotDownload, CannotWrite
 from ostec.models.download import check_downloaded, download
-from ostec.models.library import WeightFile
+from ostec.models.weight_files import WeightFile
 
 DATA = save({"weight": torch.arange(40_000, dtype=torch.float32)})
 
@@ -139,6 +142,21 @@ def test_a_known_checksum_must_agree(server: Server, tmp_path: Path) -> None:
     assert not list((tmp_path / "b").iterdir())
 
 
+def test_an_archive_must_hold_its_file(server: Server, tmp_path: Path) -> None:
+    stored = io.BytesIO()
+    with zipfile.ZipFile(stored, "w") as archive:
+        archive.writestr("w600k_r50.onnx", written(small_iresnet()).SerializeToString())
+    server.data = stored.getvalue()
+    for member in ("w600k_r50.onnx", "det_10g.onnx"):
+        entry = replace(WeightFile("w", "buffalo_l.zip", "weights", "theirs", server.url), member=member)
+        if member == "w600k_r50.onnx":
+            assert fetch(entry, tmp_path / member).read_bytes() == server.data
+        else:
+            with pytest.raises(BadWeights, match="0 files det_10g.onnx"):
+                fetch(entry, tmp_path / member)
+            assert not list((tmp_path / member).iterdir())
+
+
 def test_damage_is_noticed_later(server: Server, tmp_path: Path) -> None:
     path = fetch(server.entry(), tmp_path)
     assert check_downloaded(path, server.entry()) is None
@@ -166,3 +184,11 @@ def test_progress_is_told(server: Server, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     download(server.entry(), tmp_path, lambda done, total: told.append((done, total)))
     assert told[-1] == (len(DATA), len(DATA))
+
+
+def test_what_its_checksum_vouches_for_need_not_be_a_network(server: Server, tmp_path: Path) -> None:
+    server.data = b"453980 257264 263068"
+    table = server.entry(file="table.txt", sha256=hashlib.sha256(server.data).hexdigest())
+    assert fetch(table, tmp_path).read_bytes() == server.data
+    with pytest.raises(BadWeights, match="something else"):
+        fetch(replace(table, file="other.txt", sha256=""), tmp_path)

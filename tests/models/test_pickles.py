@@ -20,7 +20,7 @@ import torch
 from torch._utils import _rebuild_tensor_v2
 
 from ostec.errors import BadWeights
-from ostec.models.pickles import array, entries, number, tensor, unpickle
+from ostec.models.pickles import array, entries, floats, number, tensor, unpickle, wrapped
 from ostec.models.stylegan2_files import load_generator
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
@@ -126,6 +126,27 @@ def test_honest_arrays_come_back(protocol: int, dtype: str) -> None:
     ):
         assert np.array_equal(array(unpickle(pickle.dumps(value, protocol), "file")), value)
     assert number(unpickle(pickle.dumps(np.float32(2.5), protocol), "file")) == 2.5
+
+
+PYTHON_2 = (
+    b"\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01K\x02\x85cnumpy\ndtype\n"
+    b"U\x02f4K\x00K\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89U\x08\x00\x00\x80?\x00\x00\x80\xc0tb."
+)
+"""What Python 2 writes of an array: its texts are bytes."""
+
+
+def test_arrays_of_python_2_come_back() -> None:
+    assert np.array_equal(pickle.loads(PYTHON_2, encoding="latin1"), np.array([1, -4], np.float32))
+    assert array(unpickle(PYTHON_2, "file")).tolist() == floats(unpickle(PYTHON_2, "file")).tolist() == [1, -4]
+
+
+def test_what_numpy_wraps_comes_back() -> None:
+    table = {"layer": {"weights": np.arange(6.0).reshape(2, 3)}}
+    found = wrapped(unpickle(pickle.dumps(np.array(table, dtype=object)), "file"))
+    assert floats(found["layer"]["weights"]).tolist() == [[0, 1, 2], [3, 4, 5]]
+    for other in (np.array([None, 1]), np.zeros(1), {}):
+        with pytest.raises(ValueError, match="single object"):
+            wrapped(unpickle(pickle.dumps(other), "file"))
 
 
 def test_arrays_of_objects_are_refused() -> None:

@@ -183,3 +183,19 @@ def test_wrong_requests_are_refused(w_plus: tuple[int, ...], resolution: int | N
         Generator(generator_tensors()).synthesis(torch.zeros(w_plus), resolution)
     with pytest.raises(ValueError, match="must be"):
         Discriminator(discriminator_tensors())(torch.zeros(1, 3, 8, 8))
+
+
+def test_in_bfloat16_picture_and_slope_are_about_the_same() -> None:
+    generator = Generator(generator_tensors(resolution=64, channels=16))
+    latents = generator.mapping(torch.randn(2, generator.z_dim))[:, None].repeat(1, generator.num_ws, 1)
+    results = []
+    for version in (generator, generator.reduced()):
+        w_plus = latents.clone().requires_grad_()
+        picture = version.synthesis(w_plus)
+        assert picture.dtype == torch.float32
+        (slope,) = torch.autograd.grad(picture.square().sum(), w_plus)
+        results.append((picture.detach(), slope.flatten()))
+    (picture, slope), (rough, rough_slope) = results
+    assert 1e-5 < float((rough - picture).square().mean() / picture.square().mean()) ** 0.5 < 0.02
+    assert float(F.cosine_similarity(slope, rough_slope, dim=0)) > 0.995
+    assert torch.equal(generator.synthesis(latents), picture)

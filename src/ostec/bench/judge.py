@@ -16,8 +16,11 @@ from ostec.types import Reconstruction
 
 _PORTRAIT_PX = 192
 _IDENTITY = "mobilefacenet_arcface.safetensors"
-_TRUNKS = {"vgg": "vgg16-397923af.pth", "alex": "alexnet-owt-7be5be79.pth", "squeeze": "squeezenet1_1-b8a52dc0.pth"}
-"""torchvision's file names; the first of them that is there is used."""
+_OTHER_LPIPS = (
+    ("alexnet-owt-7be5be79.pth", "lpips_v0.1_alex.safetensors"),
+    ("squeezenet1_1-b8a52dc0.pth", "lpips_v0.1_squeeze.safetensors"),
+)
+"""Trunk and heads that are used where there is no LPIPS with a VGG16."""
 
 
 @dataclass(frozen=True)
@@ -42,25 +45,20 @@ class Judges:
 
 
 def load_judges(weights_dir: Path | None) -> Judges:
-    """The judges whose files lie in the folder or in one below it. Raises `BadWeights`."""
-    if weights_dir is None:
-        return Judges()
+    """The judges whose files are there, where all weight files are looked for. Raises `BadWeights`."""
     from ostec.models.identity import identity_similarity, load_mobilefacenet
-    from ostec.models.library import find
+    from ostec.models.library import find, weights_folders
     from ostec.models.perceptual import load_lpips
+    from ostec.models.sources import LPIPS, Source, first_found
 
-    identity = lpips = None
-    folders = (weights_dir,)
-    if found := find(_IDENTITY, folders):
-        net = load_mobilefacenet(found)
+    identity, folders = None, weights_folders(weights_dir)
+    if path := find(_IDENTITY, folders):
+        net = load_mobilefacenet(path)
 
         def compare(first: Tensor, second: Tensor, points: Tensor, points_second: Tensor) -> float:
             return identity_similarity(net, first, second, points, points_second)
 
         identity = compare
-    for kind, file in _TRUNKS.items():
-        trunk, heads = find(file, folders), find(f"lpips_v0.1_{kind}.safetensors", folders)
-        if trunk and heads:
-            lpips = load_lpips(trunk, heads)
-            break
-    return Judges(identity, lpips)
+    others = (Source((trunk, heads), load_lpips) for trunk, heads in _OTHER_LPIPS)
+    found = first_found((*LPIPS, *others), folders)
+    return Judges(identity, found.load() if found else None)

@@ -38,18 +38,9 @@ def ms_ssim_loss(generated: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     return 1 - product
 
 
-def feature_loss(features: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+def feature_loss(features: Tensor, wanted: Tensor) -> Tensor:
     """Mean log cosh of the difference of a network's features [N, C, h, w] of the masked pictures."""
-
-    def term(generated: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-        return _mean_log_cosh(features(generated * mask) - features(target * mask))
-
-    return term
-
-
-def perceptual_loss(distance: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """A perceptual distance [N], such as LPIPS, of the masked pictures."""
-    return lambda generated, target, mask: distance(generated * mask, target * mask)
+    return _mean_log_cosh(features - wanted)
 
 
 def latent_penalty(w_plus: Tensor, w_avg: Tensor) -> Tensor:
@@ -69,6 +60,11 @@ def landmark_loss(points_px: Tensor, wanted_px: Tensor, trust: Tensor, size_px: 
     [N, P] weighs them."""
     squares = ((points_px - wanted_px) / size_px).square().sum(dim=2) * trust
     return squares.sum(dim=1) / trust.sum(dim=1).clamp(min=1e-6)
+
+
+def heat_map_loss(seen: Tensor, drawn: Tensor) -> Tensor:
+    """Squared difference of heat maps [N, P, h, w], mean over pixels, sum over landmarks."""
+    return (seen - drawn).square().mean(dim=(2, 3)).sum(dim=1)
 
 
 def identity_loss(embeddings: Tensor, wanted: Tensor) -> Tensor:

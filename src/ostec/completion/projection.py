@@ -8,26 +8,30 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 from torch.nn import functional as F
 
+from ostec.completion.film import FRAMES, Film
 from ostec.completion.objective import FRONTAL_IDENTITY_WEIGHT, WEIGHTS, Known, Objective, terms_in_use
-from ostec.completion.rotation import complete_by_rotation
-from ostec.completion.search import DEFAULT, ORIGINAL, best_of_random, search
-from ostec.interfaces import Completer, Generator, Judges, Progress, Rasteriser
+from ostec.completion.rotation import Finish, complete_by_rotation, seamless
+from ostec.completion.search import DEFAULT, ORIGINAL, Found, best_of_random, search
+from ostec.completion.tuning import tuned_pictures
+from ostec.interfaces import Completer, Encoder, Generator, Judges, Progress, Rasteriser
 from ostec.settings import Settings
+from ostec.texture.released import join_as_released
 from ostec.texture.shoot import shoot
 from ostec.texture.views import FRONT, in_batches, plan_views
 from ostec.types import Atlas, Completed, Completion, Face, Shot
 
 _RANDOM_STARTS = 32
-_BASE_SHARE, _FRONTAL_SHARE = 0.05, 0.25
-"""Of the progress."""
+_FRONTAL = replace(FRONT, name="frontal")
+_BASE_SHARE, _FRONTAL_SHARE, _SEARCH_SHARE = 0.05, 0.25, 0.6
+"""Of the progress; the last of a view's, where it is tuned too."""
 
 
 class ProjectionCompleter:
     """Completes each rotated view by searching the W+ space of a face generator.
 
     `base` completes what no view shows, and is what remains where a search fails. `judges` are the networks of the
-    loss; those that are not there are named in the report. `encoder` guesses where a search starts: pictures
-    [N, 3, R, R] in 0..1 to latents [N, L, W].
+    loss; those that are not there are named in the report. A search starts from the `encoder`'s guess; without one,
+    from the best of the mean latent and some random ones. `remarks` on the generator go into every report.
     """
 
     def __init__(
@@ -36,37 +40,53 @@ class ProjectionCompleter:
         judges: Judges,
         base: Completer,
         rasterise: Rasteriser,
-        encoder: Callable[[Tensor], Tensor] | None = None,
+        encoder: Encoder | None = None,
+        remarks: tuple[str, ...] = (),
     ) -> None:
         self.generator, self.judges, self.base, self.rasterise = generator, judges, base, rasterise
-        self.encoder = encoder
+        self.encoder, self.remarks = encoder, remarks
+        self.quick = generator.reduced() if generator.w_avg.is_cuda else generator
 
     def __call__(self, face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
-        under = self.base(face, atlas, settings, lambda stage, done: progress(stage, _BASE_SHARE * done))
         end = 1 - _FRONTAL_SHARE if settings.frontalize else 1.0
-        finisher = _Finisher(self.generator, self.judges, settings, self._identity(face), self.encoder)
+        finisher = _Finisher(self.generator, self.quick, self.judges, self.encoder, settings, self._identity(face))
 
         def finish(shots: tuple[Shot, ...], done: float, share: float) -> tuple[Completion, ...]:
             low, high = (_BASE_SHARE + (end - _BASE_SHARE) * at for at in (done, done + share))
             tell = _between(progress, "+".join(shot.view.name for shot in shots), low, high)
             return finisher.finish(shots, settings.iterations, WEIGHTS, tell)
 
-        views = plan_views(face.mode)
-        batches = tuple((view,) for view in views) if settings.preset == "original" else in_batches(views)
-        size_px = self.generator.resolution
-        completed = complete_by_rotation(face, atlas, batches, under.texture.rgb, finish, self.rasterise, size_px)
-        frontal = None
-        if settings.frontalize:
-            known = face.texels.inside.float()
-            shot = shoot(face.reconstruction, completed.texture.rgb, known, FRONT, size_px, self.rasterise)
-            weights = {**WEIGHTS, "identity": FRONTAL_IDENTITY_WEIGHT}
-            tell = _between(progress, "frontal", end, 1.0)
-            (done,) = finisher.finish((shot,), settings.iterations_frontalize, weights, tell)
-            size = (settings.frontal_size, settings.frontal_size)
-            frontal = F.interpolate(done.image[None], size, mode="bicubic", antialias=True)[0].clamp(0, 1)
-        warnings = [*under.notes.get("warnings", []), *finisher.warnings]
-        notes = {"loss_terms": terms_in_use(self.judges), "warnings": warnings}
-        return Completed(replace(completed.texture, std=under.texture.std), completed.completions, frontal, notes)
+        completed = self._rotated(face, atlas, settings, finish, progress)
+        frontal = self._frontal(face, completed, settings, finisher, progress) if settings.frontalize else None
+        notes = {
+            "loss_terms": terms_in_use(self.judges),
+            "loss_history": finisher.history,
+            "warnings": [*self.remarks, *completed.notes.get("warnings", []), *finisher.warnings],
+        }
+        return replace(completed, frontal=frontal, notes=notes)
+
+    def _rotated(self, face: Face, atlas: Atlas, settings: Settings, finish: Finish, progress: Progress) -> Completed:
+        """The texture after all views."""
+        views, size_px = plan_views(face.mode), self.generator.resolution
+        if settings.preset == "original":
+            one_by_one = tuple((view,) for view in views)
+            return complete_by_rotation(face, atlas, one_by_one, join_as_released, finish, self.rasterise, size_px, 0.0)
+        under = self.base(face, atlas, settings, lambda stage, done: progress(stage, _BASE_SHARE * done))
+        join = seamless(under.texture.rgb)
+        done = complete_by_rotation(face, atlas, in_batches(views), join, finish, self.rasterise, size_px)
+        return replace(done, texture=replace(done.texture, std=under.texture.std), notes=under.notes)
+
+    def _frontal(
+        self, face: Face, completed: Completed, settings: Settings, finisher: _Finisher, progress: Progress
+    ) -> Tensor:
+        """[3, R, R]: the completed face from the front, with hair, ears and background that the generator makes up."""
+        known, rgb = face.texels.inside.float(), completed.texture.rgb
+        shot = shoot(face.reconstruction, rgb, known, _FRONTAL, self.generator.resolution, self.rasterise)
+        weights = {**WEIGHTS, "identity": FRONTAL_IDENTITY_WEIGHT}
+        tell = _between(progress, _FRONTAL.name, 1 - _FRONTAL_SHARE, 1.0)
+        (done,) = finisher.finish((shot,), settings.iterations_frontalize, weights, tell)
+        size = (settings.frontal_size, settings.frontal_size)
+        return F.interpolate(done.image[None], size, mode="bicubic", antialias=True)[0].clamp(0, 1)
 
     def _identity(self, face: Face) -> Tensor | None:
         """[1, E] of the person in the photo, where there is a network for it."""
@@ -82,11 +102,15 @@ class _Finisher:
     """Searches the pictures of one face."""
 
     generator: Generator
+    quick: Generator
+    """The same, to search with."""
     judges: Judges
+    encoder: Encoder | None
     settings: Settings
     identity: Tensor | None
-    encoder: Callable[[Tensor], Tensor] | None = None
     warnings: list[str] = field(default_factory=list)
+    history: dict[str, list[float]] = field(default_factory=dict)
+    """View -> loss by step."""
 
     def finish(
         self, shots: tuple[Shot, ...], steps: int, weights: Mapping[str, float], tell: Callable[[float], object]
@@ -96,23 +120,39 @@ class _Finisher:
         plan = ORIGINAL if self.settings.preset == "original" else DEFAULT
         known = Known.of(shots, self.identity, generator.w_avg.device)
         objective = Objective(known, self.judges, generator.w_avg, weights)
-        if self.encoder is None:
-            start = best_of_random(generator, objective, len(shots), _RANDOM_STARTS, seed)
+        start = self._guess(known.image)
+        if start is None:
+            start = best_of_random(self.quick, objective, len(shots), _RANDOM_STARTS, seed)
+        film = Film(objective, max(1, steps // FRAMES)) if self.settings.film else None
+        until = _SEARCH_SHARE if self.settings.tune else 1.0
+        found = search(self.quick, film or objective, start, plan, steps, seed, lambda share: tell(until * share))
+        if self.settings.tune:
+            tuning = self.settings.tune, lambda share: tell(until + (1 - until) * share)
+            pictures, _ = tuned_pictures(generator, objective, found.w_plus, *tuning)
         else:
-            start = self.encoder(known.image).detach()
-        found = search(generator, objective, start, plan, steps, seed, tell)
-        pictures = (generator.synthesis(found.w_plus) / 2 + 0.5).clamp(0, 1).cpu()
+            pictures = generator.synthesis(found.w_plus)
+        pictures = (pictures / 2 + 0.5).clamp(0, 1).cpu()
         return tuple(
-            self._completion(shot, picture, latent, history, diverged)
-            for shot, picture, latent, history, diverged in zip(
-                shots, pictures, found.w_plus.cpu(), found.history, found.diverged, strict=True
-            )
+            self._completion(shot, picture, found, row, film)
+            for row, (shot, picture) in enumerate(zip(shots, pictures, strict=True))
         )
 
-    def _completion(
-        self, shot: Shot, picture: Tensor, latent: Tensor, history: tuple[float, ...], diverged: bool
-    ) -> Completion:
-        name = shot.view.name
+    def _guess(self, images: Tensor) -> Tensor | None:
+        """The encoder's latents, where there is one for this generator."""
+        wanted = (self.generator.num_ws, len(self.generator.w_avg))
+        guess = None if self.encoder is None else self.encoder(images)
+        if guess is None or guess.shape[1:] == wanted:
+            return guess
+        self.encoder = None
+        self.warnings.append(
+            f"the style encoder guesses latents of shape {tuple(guess.shape[1:])}, not the generator's {wanted}; "
+            "searches start without it."
+        )
+        return None
+
+    def _completion(self, shot: Shot, picture: Tensor, found: Found, row: int, film: Film | None) -> Completion:
+        name, history, diverged = shot.view.name, found.history[row], found.diverged[row]
+        self.history[name] = [round(loss, 4) for loss in history]
         if not bool((shot.trust > 0).any()):
             self.warnings.append(f"{name}: nothing is known of this view; the generator made it up.")
         if diverged and not history:
@@ -120,7 +160,7 @@ class _Finisher:
             return Completion(shot, shot.image)
         if diverged:
             self.warnings.append(f"{name}: the search diverged after {len(history)} steps; its best was kept.")
-        return Completion(shot, picture, latent, history)
+        return Completion(shot, picture, found.w_plus[row].cpu(), history, film.of(row) if film else None)
 
 
 def _between(progress: Progress, stage: str, low: float, high: float) -> Callable[[float], object]:

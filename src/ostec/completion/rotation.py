@@ -11,36 +11,50 @@ from ostec.interfaces import Rasteriser
 from ostec.texture.shoot import shoot
 from ostec.texture.stitch import match_colour, stitch
 from ostec.texture.unwrap import TRUSTED, unwrap
-from ostec.types import Atlas, Completed, Completion, Face, Shot, View
+from ostec.types import Atlas, Completed, Completion, Face, Shot, UVTexture, View
 
 Finish = Callable[[tuple[Shot, ...], float, float], tuple[Completion, ...]]
 """(shots, share of the work done before, share that they are) to their completions: invents what they do not trust."""
+Join = Callable[[Face, Atlas], UVTexture]
+"""Of what the photo and the views so far show, photo first, makes one texture."""
 
 
 def complete_by_rotation(
     face: Face,
     atlas: Atlas,
     batches: tuple[tuple[View, ...], ...],
-    base: Tensor,
+    join: Join,
     finish: Finish,
     rasterise: Rasteriser,
     size_px: int,
+    trusted: float = TRUSTED,
 ) -> Completed:
     """Complete the texture batch by batch of views; those of a batch do not see one another's results.
 
-    `atlas` holds what the photo showed; `base` [3, Hu, Wu] colours texels that no view sees.
+    `atlas` holds what the photo showed; texels count as known from the confidence `trusted`.
     """
-    photo, inside = atlas.textures[0], face.texels.inside
-    keep = inside & (photo.confidence >= TRUSTED) if face.mode == "soft" else torch.zeros_like(inside)
-    texture = stitch(atlas, inside, keep, base)
+    photo = atlas.textures[0]
+    texture = join(face, atlas)
     completions: list[Completion] = []
     for index, views in enumerate(batches):
-        known = (texture.confidence >= TRUSTED).float()
+        known = (texture.confidence >= trusted).float()
         shots = tuple(shoot(face.reconstruction, texture.rgb, known, view, size_px, rasterise) for view in views)
         for completion in finish(shots, index / len(batches), 1 / len(batches)):
             shot = completion.shot
             unwrapped = unwrap(completion.image, shot.camera, face.reconstruction, face.texels, rasterise)
             atlas = atlas.add(shot.view.name, match_colour(unwrapped, photo), shot.view.priority)
             completions.append(completion)
-        texture = stitch(atlas, inside, keep, base)
+        texture = join(face, atlas)
     return Completed(texture, tuple(completions))
+
+
+def seamless(base: Tensor) -> Join:
+    """Joins in the gradient domain; in soft mode the photo's trusted texels stay as they are, and `base` [3, Hu, Wu]
+    colours texels that no view sees."""
+
+    def join(face: Face, atlas: Atlas) -> UVTexture:
+        inside = face.texels.inside
+        trusted = inside & (atlas.textures[0].confidence >= TRUSTED)
+        return stitch(atlas, inside, trusted if face.mode == "soft" else torch.zeros_like(inside), base)
+
+    return join

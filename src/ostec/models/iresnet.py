@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from ostec.errors import BadWeights
 from ostec.models.perceptual import read_weights, require_finite
 
-_EPS = 1e-5
+EPS = 1e-5
 _SIDE_PX = 112
 _REMEDY = "Save `backbone.pth` of an IResNet from InsightFace's arcface_torch model zoo."
 
@@ -39,7 +39,7 @@ class IResNet(nn.Module):
             with torch.no_grad():
                 self(torch.zeros(1, 3, _SIDE_PX, _SIDE_PX))
         except (KeyError, RuntimeError) as error:
-            raise BadWeights(f"{source} is not an IResNet: {str(error).splitlines()[0]}. {_REMEDY}") from error
+            raise BadWeights(f"{source} is not an IResNet: {str(error).splitlines()[0]}.") from error
 
     def forward(self, pictures: Tensor) -> Tensor:
         """[N, 3, 112, 112] sRGB 0..1, cut by `arcface_crop` -> embeddings [N, E] of length 1; compare by cosine."""
@@ -65,7 +65,7 @@ class IResNet(nn.Module):
         mean, variance, weight, bias = (
             self._get(f"{name}.{part}") for part in ("running_mean", "running_var", "weight", "bias")
         )
-        return F.batch_norm(x, mean, variance, weight, bias, eps=_EPS)
+        return F.batch_norm(x, mean, variance, weight, bias, eps=EPS)
 
     def _get(self, name: str) -> Tensor:
         return self.get_buffer(self._names[name])
@@ -73,4 +73,8 @@ class IResNet(nn.Module):
 
 def load_iresnet(path: Path) -> IResNet:
     """The network in a `.pth` or `.safetensors` file. Raises `MissingWeights`, `BadWeights`."""
-    return IResNet(read_weights(path, _REMEDY), str(path))
+    tensors = read_weights(path, _REMEDY)
+    try:
+        return IResNet(tensors, str(path))
+    except BadWeights as error:
+        raise BadWeights(f"{error} {_REMEDY}") from error

@@ -1,156 +1,18 @@
-"""Weight files that are not part of the package: what each is for, whose it is, and where it lies."""
+"""Where weight files lie: which of them are there, and what to do about those that are not."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from platformdirs import user_data_path
 
 from ostec.errors import MissingWeights
+from ostec.models.weight_files import GENERATORS, PARTS
 
-_NVIDIA = "NVIDIA Source Code License (non-commercial)"
-_NGC = "https://api.ngc.nvidia.com/v2/models/nvidia/research/stylegan2/versions/1/files"
-_NVLABS = "https://nvlabs-fi-cdn.nvidia.com"
-
-
-@dataclass(frozen=True)
-class WeightFile:
-    """A file that the package can make use of."""
-
-    name: str
-    """What `ostec models get` calls it."""
-    file: str
-    """What it is called on disk."""
-    what: str
-    licence: str
-    url: str | None
-    """None where it cannot be downloaded unasked."""
-    how: str = ""
-    """How to get it where there is no address."""
-    megabytes: int = 0
-    """About."""
-    sha256: str = ""
-    """The checksum, or as much of its beginning as is publicly known."""
-
-
-GENERATORS = (
-    WeightFile(
-        "stylegan2-ffhq",
-        "stylegan2-ffhq-config-f.pkl",
-        "face generator, 1024 px (StyleGAN2, TensorFlow)",
-        _NVIDIA,
-        f"{_NVLABS}/stylegan2/networks/stylegan2-ffhq-config-f.pkl",
-        megabytes=381,
-    ),
-    WeightFile(
-        "stylegan2-ffhq-ada",
-        "ffhq.pkl",
-        "face generator, 1024 px (StyleGAN2-ADA, PyTorch)",
-        _NVIDIA,
-        f"{_NVLABS}/stylegan2-ada-pytorch/pretrained/ffhq.pkl",
-        megabytes=381,
-    ),
-    WeightFile(
-        "stylegan2-ffhq-1024",
-        "stylegan2-ffhq-1024x1024.pkl",
-        "face generator, 1024 px",
-        _NVIDIA,
-        f"{_NGC}/stylegan2-ffhq-1024x1024.pkl",
-        megabytes=382,
-    ),
-    WeightFile(
-        "stylegan2-ffhq-512",
-        "stylegan2-ffhq-512x512.pkl",
-        "face generator, 512 px",
-        _NVIDIA,
-        f"{_NGC}/stylegan2-ffhq-512x512.pkl",
-        megabytes=381,
-    ),
-    WeightFile(
-        "stylegan2-ffhq-256",
-        "stylegan2-ffhq-256x256.pkl",
-        "face generator, 256 px: fast",
-        _NVIDIA,
-        f"{_NGC}/stylegan2-ffhq-256x256.pkl",
-        megabytes=370,
-    ),
-    WeightFile(
-        "stylegan2-rosinality",
-        "stylegan2-ffhq-config-f.pt",
-        "face generator, 1024 px (rosinality)",
-        _NVIDIA,
-        None,
-        "Follow the link under 'Pretrained Checkpoints' of https://github.com/rosinality/stylegan2-pytorch",
-    ),
-    WeightFile(
-        "converted",
-        "stylegan2-ffhq.safetensors",
-        "face generator that `ostec models convert` wrote",
-        "that of the original",
-        None,
-        "ostec models convert FILE stylegan2-ffhq.safetensors",
-    ),
-    WeightFile(
-        "small",
-        "face_generator.safetensors",
-        "face generator of our own, small",
-        "Apache-2.0",
-        None,
-        "Train it: docs/models/face-generator.md",
-    ),
-)
-"""Any of them will do; the first that is there is used. The last may come in the package."""
-ENCODER = WeightFile(
-    "small-encoder",
-    "face_encoder.safetensors",
-    "where the search with the small generator starts",
-    "Apache-2.0",
-    None,
-    "Train it: docs/models/face-generator.md",
-)
 PACKAGE = Path(__file__).parent.parent / "data"
 """Where a generator and its encoder lie that come in the package."""
-
-JUDGES = (
-    WeightFile(
-        "arcface",
-        "arcface.pth",
-        "identity, before MobileFaceNet",
-        "InsightFace: non-commercial research",
-        None,
-        "Save `backbone.pth` of an IResNet from the model zoo of insightface's arcface_torch under this name",
-    ),
-    WeightFile(
-        "vgg16",
-        "vgg16-397923af.pth",
-        "features and trunk of LPIPS",
-        "BSD-3-Clause (torchvision)",
-        "https://download.pytorch.org/models/vgg16-397923af.pth",
-        megabytes=528,
-        sha256="397923af",
-    ),
-    WeightFile(
-        "lpips-vgg",
-        "lpips_v0.1_vgg.pth",
-        "heads of LPIPS",
-        "BSD-2-Clause (richzhang/PerceptualSimilarity)",
-        "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/vgg.pth",
-    ),
-    WeightFile(
-        "mobilefacenet",
-        "mobilefacenet_arcface.safetensors",
-        "identity",
-        "Apache-2.0 (foamliu/MobileFaceNet)",
-        None,
-        "Save the state dict of https://github.com/foamliu/MobileFaceNet as safetensors, with its own names",
-    ),
-)
-PARTS: Mapping[str, tuple[WeightFile, ...]] = {}
-"""Name of a part -> the files it cannot do without."""
-LIBRARY = (*GENERATORS, ENCODER, *JUDGES, *(entry for needed in PARTS.values() for entry in needed))
 
 
 def weights_folders(weights_dir: Path | None = None) -> tuple[Path, ...]:
@@ -167,11 +29,6 @@ def find(file: str, folders: Sequence[Path]) -> Path | None:
             if path.is_file():
                 return path
     return None
-
-
-def licence_of(file: str) -> str:
-    """Of a file in `LIBRARY`."""
-    return next(entry.licence for entry in LIBRARY if entry.file == file)
 
 
 def has(part: str, folders: Sequence[Path]) -> bool:
@@ -198,12 +55,6 @@ def require(part: str, folders: Sequence[Path]) -> dict[str, Path]:
 def find_generator(folders: Sequence[Path]) -> Path | None:
     """The first face generator that is there; the package comes last."""
     return next((path for entry in GENERATORS if (path := find(entry.file, (*folders, PACKAGE)))), None)
-
-
-def find_encoder(generator: Path) -> Path | None:
-    """The encoder that lies beside the small generator, and goes with no other."""
-    path = generator.with_name(ENCODER.file)
-    return path if generator.name == GENERATORS[-1].file and path.is_file() else None
 
 
 def require_generator(folders: Sequence[Path]) -> Path:

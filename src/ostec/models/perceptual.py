@@ -94,11 +94,11 @@ def channels_of(tensors: Mapping[str, Tensor], name: str, source: str) -> int:
     return tensors[name].shape[0]
 
 
-def require_finite(tensors: Mapping[str, Tensor], source: str) -> None:
-    """Raises `BadWeights` naming `source` where a tensor holds NaN or infinity."""
+def require_finite(tensors: Mapping[str, Tensor], source: str, remedy: str = "") -> None:
+    """Raises `BadWeights` naming `source` where a tensor holds NaN or infinity. `remedy` ends its message."""
     for name, tensor in tensors.items():
         if not bool(tensor.isfinite().all()):
-            raise BadWeights(f"{source}: the tensor {name!r} holds numbers that are not finite.")
+            raise BadWeights(f"{source}: the tensor {name!r} holds numbers that are not finite. {remedy}".rstrip())
 
 
 class Fire(nn.Module):
@@ -207,12 +207,12 @@ class Lpips(nn.Module):
         """[N, 3, H, W] each, sRGB 0..1 -> distances [N] >= 0. Sides of at least 32 px."""
         return self.compare(self.features(first), self.features(second))
 
-    def features(self, images: Tensor) -> list[Tensor]:
+    def features(self, pictures: Tensor) -> list[Tensor]:
         """[N, 3, H, W] sRGB 0..1 -> features [N, C, h, w] >= 0, not normalised, fine to coarse.
 
         Of VGG16 these are block1_conv2, block2_conv2, block3_conv3, block4_conv3 and block5_conv3 after their ReLUs.
         """
-        return self.trunk((2 * images - 1 - self.shift) / self.scale)
+        return self.trunk((2 * pictures - 1 - self.shift) / self.scale)
 
     def compare(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
         """Distances [N] of pictures whose `features` are known."""

@@ -12,8 +12,8 @@ import io
 import math
 import pickle
 import pickletools
-from collections.abc import Mapping
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ from ostec.errors import BadWeights
 _ARRAYS = ("numpy.core.multiarray", "numpy._core.multiarray")
 _MAPPINGS = ("collections.OrderedDict", "dnnlib.util.EasyDict", "dnnlib.EasyDict")
 NETWORK_TF, NETWORK_TORCH = "dnnlib.tflib.network.Network", "torch_utils.persistence._reconstruct_persistent_obj"
+_MENPO = "menpo."
+"""Meshes and points of the original's topology and of GANFit's fits; a note for each class, whatever it is called."""
 _ALLOWED = frozenset(
     (
         *(f"{module}.{name}" for module in _ARRAYS for name in ("_reconstruct", "scalar")),
@@ -32,8 +34,15 @@ _ALLOWED = frozenset(
         *("torch._utils._rebuild_parameter", "torch._utils._rebuild_tensor_v2", "torch.storage._load_from_bytes"),
         *_MAPPINGS,
         *(NETWORK_TF, NETWORK_TORCH),
+        *(f"pathlib.{kind}Path" for kind in ("PurePosix", "Posix", "PureWindows", "Windows")),
     )
 )
+_SCRIPT = (
+    "__torch__.",
+    "torch.jit._pickle.",
+    *(f"torch.{kind}Storage" for kind in ("Float", "Double", "Half", "Long")),
+)
+"""How the names begin that TorchScript uses besides: its modules, its lists, its kinds of numbers."""
 _REFUSED = frozenset(("PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4", "INST", "OBJ", "BYTEARRAY8", "NEXT_BUFFER"))
 """Instructions that networks do without: some name things by other ways than GLOBAL, one reserves memory unasked."""
 _DTYPES = frozenset(("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"))
@@ -61,32 +70,40 @@ class Node:
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, data: bytes) -> None:
-        super().__init__(io.BytesIO(data))
+    def __init__(self, data: bytes, script: bool) -> None:
+        super().__init__(io.BytesIO(data), encoding="latin1")  # of Python 2
+        self._script = script
         self._kinds: dict[str, type[Node]] = {}
 
     def find_class(self, module: str, name: str, /) -> Any:
         full = f"{module}.{name}"
-        if full not in _ALLOWED:
+        starts = (_MENPO, *_SCRIPT) if self._script else _MENPO
+        if full not in _ALLOWED and not full.startswith(starts):
             raise pickle.UnpicklingError(f"it names {full}, which no network file needs")
         return self._kinds.setdefault(full, type("Node", (Node,), {"name": full}))
 
-    def persistent_load(self, pid: Any) -> NoReturn:
-        raise pickle.UnpicklingError("it refers to objects outside of itself")
+    def persistent_load(self, pid: Any) -> Any:
+        """What is outside of the pickle stays what it is called."""
+        if not self._script:
+            raise pickle.UnpicklingError("it refers to objects outside of itself")
+        return pid
 
 
-def unpickle(data: bytes, source: str) -> Any:
-    """The tree of notes, plain values, lists and dicts that a pickle describes. Raises `BadWeights` naming `source`."""
+def unpickle(data: bytes, source: str, script: bool = False) -> Any:
+    """The tree of notes, plain values, lists and dicts that a pickle describes. Raises `BadWeights` naming `source`.
+
+    `script`: it is TorchScript's, whose tensors are beside it and stand in it by what their storage is called.
+    """
     try:
-        _check_instructions(data)
-        return _Unpickler(data).load()
+        _check_instructions(data, _REFUSED - {"BINPERSID"} if script else _REFUSED)
+        return _Unpickler(data, script).load()
     except Exception as error:  # a hostile file can raise anything
         raise BadWeights(f"{source} is not a network file, or is damaged: {error}.") from error
 
 
-def _check_instructions(data: bytes) -> None:
+def _check_instructions(data: bytes, refused: frozenset[str]) -> None:
     for count, (instruction, argument, _) in enumerate(pickletools.genops(data)):
-        if instruction.name in _REFUSED:
+        if instruction.name in refused:
             raise pickle.UnpicklingError(f"it holds the instruction {instruction.name}")
         if instruction.name in ("PUT", "BINPUT", "LONG_BINPUT") and (argument or 0) > count:
             raise pickle.UnpicklingError("it numbers its objects by more than there are")
@@ -99,6 +116,13 @@ def entries(value: Any) -> Mapping[Any, Any]:
     if isinstance(value, Node) and value.name in _MAPPINGS:
         return dict(value.items) | dict(value.state or {}) | dict(*value.args)
     raise ValueError(f"a table was expected, not {_kind(value)}")
+
+
+def attributes(value: Any) -> Mapping[str, Any]:
+    """What an object of menpo's holds, by name."""
+    if isinstance(value, Node) and value.name.startswith(_MENPO) and isinstance(value.state, dict):
+        return value.state
+    raise ValueError(f"points or a mesh of menpo's were expected, not {_kind(value)}")
 
 
 def number(value: Any) -> float:
@@ -120,18 +144,30 @@ def array(value: Any) -> NDArray[Any]:
     return np.asarray(number(value), dtype=np.float32)
 
 
-def tensor(value: Any) -> Tensor:
-    """A torch tensor or parameter."""
+def floats(value: Any) -> Tensor:
+    """A numpy array or number as a tensor of float32."""
+    return torch.from_numpy(np.array(array(value), np.float32, order="C"))
+
+
+def wrapped(value: Any) -> Any:
+    """What `np.save` makes an array of objects of, because it is none itself."""
+    if isinstance(value, Node) and value.name.endswith(".multiarray._reconstruct") and isinstance(value.state, tuple):
+        objects = value.state[-1]
+        if isinstance(objects, list) and len(objects) == 1:
+            return objects[0]
+    raise ValueError(f"a single object was expected, not {_kind(value)}")
+
+
+def tensor(value: Any, numbers: Callable[[Any], Tensor] | None = None) -> Tensor:
+    """A torch tensor or parameter. `numbers` finds a storage's, where they are not in the pickle."""
     if not isinstance(value, Node):
         raise ValueError(f"a tensor was expected, not {_kind(value)}")
     if value.name == "torch._utils._rebuild_parameter":
-        return tensor(value.args[0])
+        return tensor(value.args[0], numbers)
     if value.name != "torch._utils._rebuild_tensor_v2":
         raise ValueError(f"a tensor was expected, not {_kind(value)}")
     storage, offset, size, stride = value.args[:4]
-    if not isinstance(storage, Node) or storage.name != "torch.storage._load_from_bytes":
-        raise ValueError("a tensor's numbers are not in the file")
-    flat = _numbers(_bytes(storage.args[0]))
+    flat = (numbers or _numbers)(storage)
     whole = [int(n) for n in (offset, *size, *stride)]
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if min(whole) < 0 or math.prod(size) > len(flat) or (math.prod(size) and last >= len(flat)):
@@ -139,8 +175,11 @@ def tensor(value: Any) -> Tensor:
     return flat.as_strided(size, stride, offset).clone()
 
 
-def _numbers(data: bytes) -> Tensor:
+def _numbers(storage: Any) -> Tensor:
     """What `torch.save` made of a storage, as one row."""
+    if not isinstance(storage, Node) or storage.name != "torch.storage._load_from_bytes":
+        raise ValueError("a tensor's numbers are not in the file")
+    data = _bytes(storage.args[0])
     try:
         stored = torch.load(io.BytesIO(data), "cpu", weights_only=True)
         return torch.empty(0, dtype=stored.dtype).set_(stored)
@@ -164,6 +203,8 @@ def _dtype(value: Any) -> np.dtype:
 def _bytes(value: Any) -> bytes:
     if isinstance(value, Node) and value.name == "_codecs.encode" and isinstance(value.args[0], str):
         return value.args[0].encode("latin1")
+    if isinstance(value, str):  # of Python 2
+        return value.encode("latin1")
     if isinstance(value, bytes):
         return value
     raise ValueError(f"bytes were expected, not {_kind(value)}")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from copy import copy, deepcopy
 from typing import Literal
 
 import torch
@@ -69,6 +70,8 @@ class Generator(nn.Module):
         read.finish()
         self.fused = True
         """On a CPU, work in fewer passes over memory (`stylegan2_fused`); otherwise by the plain formulas."""
+        self.conv_dtype = torch.float32
+        """Of convolutions; the picture is summed up in float32 in any case."""
         self.resolution = size // 2
         self.num_ws = 2 * len(self.blocks)
 
@@ -101,18 +104,34 @@ class Generator(nn.Module):
         if resolution not in (_FIRST_PX << k for k in range(len(self.blocks))):
             raise ValueError(f"resolution must be a power of two from {_FIRST_PX} to {self.resolution}")
         x, picture = self.const.expand(len(w_plus), -1, -1, -1), None
-        if self.fused and x.device.type == "cpu":
+        exact = self.conv_dtype == torch.float32
+        fused = self.fused and exact and x.device.type == "cpu"
+        if fused or not exact:
             x = x.contiguous(memory_format=torch.channels_last)
         for k, block in enumerate(self.blocks):
             assert isinstance(block, _Block)
             latents = w_plus[:, max(0, 2 * k - 1) : 2 * k + 2].unbind(dim=1)
-            step = block.fused if self.fused and x.device.type == "cpu" else block
-            x, rgb = step(x, latents, noise == "const", self.clamp)
-            picture = rgb if picture is None else upsampled(picture) + rgb
+            with torch.autocast(x.device.type, self.conv_dtype, enabled=not exact):
+                x, rgb = (block.fused if fused else block)(x, latents, noise == "const", self.clamp)
+            picture = rgb.float() if picture is None else upsampled(picture) + rgb.float()
             if block.size == resolution:
                 break
         assert picture is not None
         return picture
+
+    def reduced(self) -> Generator:
+        """The same generator, on the same weights, in bfloat16: for the way on a GPU, not for its end."""
+        other = copy(self)
+        other.conv_dtype = torch.bfloat16
+        return other
+
+    def tunable(self) -> tuple[Generator, list[Tensor]]:
+        """A copy that works by the plain formulas, and the weights of its synthesis, which take gradients; noise, the
+        mean latent and the mapping are left as they are."""
+        copied = deepcopy(self)
+        copied.fused = False
+        weights = [copied.const, *(t for name, t in copied.blocks.named_buffers() if not name.endswith("noise"))]
+        return copied, [weight.requires_grad_() for weight in weights]
 
 
 class _Dense(nn.Module):

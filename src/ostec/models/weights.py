@@ -7,19 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.lib import format as npy
 from safetensors.torch import load
 
 from ostec.errors import BadWeights, MissingWeights
-from ostec.models.pickles import unpickle
+from ostec.models.onnx_files import parse_onnx
+from ostec.models.pickles import unpickle, wrapped
+from ostec.models.torchscript_files import is_script, read_script
 
 _LARGEST_BYTES = 4 << 30
 _ZIP, _OLD_TORCH = b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+_MOST_COMPRESSED = 4
+"""How many times its own size an archive's file may have; weights hardly compress."""
 
 
-def read_stored(path: Path, remedy: str) -> Any:
-    """What a weight file holds: tensors by name, or for a pickle of networks what `pickles.unpickle` gives.
+def read_stored(path: Path, remedy: str, member: str = "") -> Any:
+    """What a weight file holds: tensors by name, an `OnnxGraph`, or of a pickle what `pickles.unpickle` gives.
 
-    Goes by the content and not by the name. `remedy` ends the messages. Raises `MissingWeights`, `BadWeights`.
+    Goes by the content, and by the name only for safetensors and ONNX, which do not begin with a mark. `member` is the
+    ONNX file that is wanted of an archive of several. `remedy` ends the messages. Raises `MissingWeights`,
+    `BadWeights`.
     """
     if not path.is_file():
         raise MissingWeights(f"{path} is missing. {remedy}")
@@ -30,8 +37,15 @@ def read_stored(path: Path, remedy: str) -> Any:
             start = file.read(16)
         if ".safetensors" in path.suffixes:
             return load(path.read_bytes())
+        if ".onnx" in path.suffixes:
+            return parse_onnx(path.read_bytes(), str(path))
+        if start.startswith(npy.MAGIC_PREFIX):
+            return wrapped(unpickle(_objects(path), str(path)))
+        if start.startswith(_ZIP) and member:
+            return parse_onnx(_member(path, member), str(path))
         if start.startswith((_ZIP, _OLD_TORCH)):
-            _check_zip(path)
+            if _check_zip(path):
+                return read_script(path)
             return torch.load(path, "cpu", weights_only=True)
         return unpickle(path.read_bytes(), str(path))
     except BadWeights as error:
@@ -40,9 +54,35 @@ def read_stored(path: Path, remedy: str) -> Any:
         raise BadWeights(f"{path} is truncated, or is not a weight file ({type(error).__name__}). {remedy}") from error
 
 
-def _check_zip(path: Path) -> None:
-    """Refuse an archive that unpacks to more than it is: `torch.save` does not compress."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
-                raise BadWeights(f"{path} unpacks to more than its own size, which no weight file does.")
+def _check_zip(path: Path) -> bool:
+    """Whether it is a TorchScript archive. Refuses one whose numbers are packed."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        script = is_script(archive)
+        unpacked = sum(entry.file_size for entry in archive.infolist() if not (script and "/code/" in entry.filename))
+        if unpacked > path.stat().st_size:
+            raise BadWeights(f"{path} unpacks to more than its own size, which no weight file does.")
+        return script
+
+
+def _member(path: Path, name: str) -> bytes:
+    """A file in an archive, in whatever folder."""
+    with zipfile.ZipFile(path) as archive:
+        found = [entry for entry in archive.infolist() if entry.filename.rpartition("/")[2] == name]
+        if len(found) != 1:
+            raise BadWeights(f"{path} holds {len(found)} files {name}, not one.")
+        if found[0].file_size > _MOST_COMPRESSED * path.stat().st_size:
+            raise BadWeights(f"{path} unpacks to far more than its own size, which no weight file does.")
+        with archive.open(found[0]) as file:
+            return file.read(found[0].file_size)
+
+
+def _objects(path: Path) -> bytes:
+    """The pickle that `np.save` writes behind its header for what is no array."""
+    with path.open("rb") as file:
+        headers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+        shape, _, dtype = headers[npy.read_magic(file)](file)
+        if shape != () or not dtype.hasobject:
+            raise BadWeights(f"{path} is an array, not tables of arrays.")
+        return file.read()

@@ -59,16 +59,15 @@ def unwrap(
     return UVTexture(rgb.view(3, height, width), full.view(height, width))
 
 
-def without_islands(seen: UVTexture) -> UVTexture:
-    """The texture without small patches that touch nothing else seen: a collar's edge, a strand beside the face.
-
-    The original drops patches under 100,000 of its 1.5 million texels; here it is a fiftieth of the texture.
+def without_islands(seen: UVTexture, least_share: float = 1 / 50) -> UVTexture:
+    """The texture without patches that touch nothing else seen and are smaller than this share of it: a collar's edge,
+    a strand beside the face.
     """
     coarse = F.max_pool2d((seen.confidence > -1).float()[None, None], _COARSER, _COARSER, ceil_mode=True)[0, 0]
     labels = np.empty(coarse.shape, dtype=np.int32)
     ndimage.label(coarse.numpy() > 0, output=labels)
     size = np.bincount(labels.ravel())
-    large = torch.from_numpy((size >= labels.size / 50)[labels] & (labels > 0))
+    large = torch.from_numpy((size >= labels.size * least_share)[labels] & (labels > 0))
     height, width = seen.confidence.shape
     keep = large.repeat_interleave(_COARSER, 0).repeat_interleave(_COARSER, 1)[:height, :width]
     return replace(seen, confidence=torch.where(keep, seen.confidence, -1.0))

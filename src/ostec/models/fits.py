@@ -1,0 +1,137 @@
+"""What fits made elsewhere have in common: the file beside the photo, the face it belongs to, units, axes, cameras."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.linalg import rq
+from torch import Tensor
+
+from ostec.errors import BadWeights, MissingWeights, NoFace
+from ostec.geometry.camera import angles_deg, to_camera, to_pixels
+from ostec.models.facemesh import load_facemesh_model, similarity
+from ostec.types import Camera, Detection, Landmarks, Photo, Reconstruction, Topology
+
+EYE_DISTANCE_M = 0.063
+"""Between the pupils of grown-ups, on average (Dodgson, "Variation and extrema of human interpupillary distance",
+2004)."""
+DEPTH_M = 1.0
+"""Camera z of the head frame's origin where the camera is orthographic; the picture does not depend on it."""
+_MOST_TURNED_DEG = 45.0
+_LARGEST_LIKENESS_ERROR = 0.5
+
+
+def fits_beside(photo: Photo, ending: str) -> list[Path]:
+    """`NAME.ending` and, where they are, `NAME_face2.ending`, `NAME_face3.ending`, ... beside a photo.
+
+    Raises `MissingWeights` where the photo is no file or has no fit.
+    """
+    path = Path(photo.name)
+    if not path.is_file():
+        raise MissingWeights(
+            f"{photo.name}: a fit is looked for beside the photo's file, and this photo is none. Give the photo by its "
+            "path, or fit it here: --reconstructor mediapipe."
+        )
+    first = path.with_suffix(ending)
+    if not first.is_file():
+        raise MissingWeights(
+            f"{first} is missing: the fit of {path.name} is looked for there. Put it there, or fit the photo here: "
+            "--reconstructor mediapipe."
+        )
+    others = sorted(path.parent.glob(f"{_literally(path.stem)}_face[0-9]*{ending}"))
+    return [first, *others]
+
+
+def _literally(name: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+def of_this_face(fits: Sequence[Reconstruction], photo: Photo, detection: Detection) -> Reconstruction:
+    """The fit whose landmarks lie about the middle of the face that was found. Raises `NoFace` where none does."""
+    low, high = detection.box_px[:2], detection.box_px[2:]
+    middles = [fit.landmarks.points_px.mean(dim=0) for fit in fits]
+    off = [float(((middle - (low + high) / 2) / (high - low)).abs().max()) for middle in middles]
+    best = min(range(len(fits)), key=off.__getitem__)
+    if not off[best] < 0.5:
+        where = ", ".join(f"({float(x):.0f}, {float(y):.0f})" for x, y in middles)
+        box = ", ".join(f"{float(edge):.0f}" for edge in detection.box_px)
+        raise NoFace(
+            f"{photo.name}: the fit's landmarks lie about {where} px, and not on the face found within {box}. Make "
+            "sure that the fit's camera gives pixels of this photo, upright, y down."
+        )
+    return replace(fits[best], landmarks=replace(fits[best].landmarks, score=detection.score))
+
+
+def reconstruction(vertices: Tensor, topology: Topology, camera: Camera, source: str) -> Reconstruction:
+    """The fit, once its axes have been checked. Raises `BadWeights` naming `source`."""
+    check_head_frame(vertices[topology.landmark_vertices], source)
+    depth = to_camera(vertices, camera)[:, 2]
+    if camera.model == "perspective" and not bool((depth > 0).all()):
+        raise BadWeights(f"{source}: vertices lie behind the camera. The camera's axes are x right, y down, z forward.")
+    landmarks = Landmarks(to_pixels(vertices[topology.landmark_vertices], camera), 1.0)
+    pitch_deg, yaw_deg, roll_deg = angles_deg(camera.R)
+    return Reconstruction(vertices, topology, camera, landmarks, yaw_deg, pitch_deg, roll_deg)
+
+
+def check_head_frame(landmarks: Tensor, source: str) -> None:
+    """Raises `BadWeights` where 68 landmarks [68, 3], in metres, are not those of an upright head in the head frame."""
+    model = load_facemesh_model()
+    known = model.head(model.face_mean)[model.topology.landmark_vertices]
+    scale, R, shift = similarity(known, landmarks.double(), torch.ones(68, dtype=torch.float64))
+    turned_deg = math.degrees(math.acos(max(-1.0, min(1.0, (float(R.trace()) - 1) / 2))))
+    error = (landmarks.double() - (scale * known @ R.T + shift)).norm(dim=1).mean()
+    size = (landmarks.double() - landmarks.double().mean(dim=0)).norm(dim=1).mean()
+    if not float(error / size) < _LARGEST_LIKENESS_ERROR or turned_deg > _MOST_TURNED_DEG:
+        raise BadWeights(
+            f"{source}: the landmarks are not those of a head in the head frame (turned by {turned_deg:.0f}°). "
+            "Vertices have x to the subject's left, y up and z out of the face, and the camera's R turns them into the "
+            "photo; landmarks are in iBUG order, from the picture's left."
+        )
+
+
+def metres_per_unit(landmarks: Tensor) -> float:
+    """From 68 landmarks [68, 3] of a fit without a unit: its eyes are as far apart as grown-ups' are."""
+    eyes = [landmarks[part].mean(dim=0) for part in (slice(36, 42), slice(42, 48))]
+    return EYE_DISTANCE_M / max(float((eyes[0] - eyes[1]).norm()), 1e-12)
+
+
+def in_metres(camera: Camera, scale: float) -> Camera:
+    """A camera for vertices in units of `scale` metres, as one for metres."""
+    if camera.model == "perspective":
+        return replace(camera, t=camera.t * scale)
+    K = camera.K.clone()
+    K[:2, :2] /= scale
+    t = camera.t * scale
+    return replace(camera, K=K, t=torch.cat([t[:2], torch.tensor([DEPTH_M], dtype=t.dtype)]))
+
+
+def camera_of_projection(projection: Tensor, size: tuple[int, int]) -> Camera:
+    """The camera K [R | t] that `projection` [3, 4], homogeneous px of the photo of (height, width), amounts to.
+
+    Orthographic where its last row is (0, 0, 0, w). K has positive scales; it may have a skew. Raises `ValueError`
+    where it is no camera.
+    """
+    P = projection.double().numpy()
+    if np.linalg.matrix_rank(P) < 3:
+        raise ValueError("a projection of less than full rank")
+    model = "perspective"
+    if np.abs(P[2, :3]).max() <= 1e-8 * np.abs(P[:2, :3]).max():
+        model, P = "orthographic", P / P[2, 3]
+        K2, rows = rq(P[:2, :3], mode="economic")
+        K, R = np.eye(3), np.stack([*rows, np.zeros(3)])
+        K[:2, :2], K[:2, 2], t = K2, P[:2, 3], np.zeros(3)
+    else:
+        P = P * np.sign(np.linalg.det(P[:, :3]))
+        K, R = rq(P[:, :3])
+        t = np.linalg.solve(K, P[:, 3])
+    signs = np.where(np.diag(K) < 0, -1.0, 1.0)
+    K, R, t = K * signs, signs[:, None] * R, signs * t
+    if model == "orthographic":
+        R[2] = np.cross(R[0], R[1])
+    K, R, t = (torch.from_numpy(matrix).float() for matrix in (K / K[2, 2], R, t))
+    return Camera(K, R, t, size, model)

@@ -1,0 +1,136 @@
+"""Reads the graph of an ONNX file: plain operations on tensors that are in the file.
+
+Format: onnx/onnx, `docs/IR.md` and `docs/Operators.md`. Tensors outside of the file or of other numbers than float32,
+and attributes that are not numbers, are refused.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ostec.errors import BadWeights
+
+if TYPE_CHECKING:
+    from onnx import AttributeProto, GraphProto, TensorProto
+
+_FLOAT = 1
+"""`TensorProto.DataType`."""
+_MOST_STRUCTURE = 1 << 20
+"""Bytes besides numbers: a parsed message takes some eighty times as many, and an IResNet's some ten thousand."""
+_GRAPH, _INITIALIZER = (7,), (7, 5)
+_NUMBERS = ((7, 5, 4), (7, 5, 9))
+"""Numbers of fields from the outermost message inwards: `graph.initializer.float_data` and `raw_data`."""
+
+
+@dataclass(frozen=True)
+class OnnxNode:
+    """One operation."""
+
+    op: str
+    inputs: tuple[str, ...]
+    """Names of values; "" where an optional one is left out."""
+    output: str
+    numbers: dict[str, float | int | tuple[int, ...]]
+    """The attributes."""
+
+
+@dataclass(frozen=True)
+class OnnxGraph:
+    """Operations in the order in which they can be carried out."""
+
+    nodes: tuple[OnnxNode, ...]
+    tensors: dict[str, Tensor]
+    input: str
+    output: str
+
+
+def parse_onnx(data: bytes, source: str) -> OnnxGraph:
+    """The graph in the bytes of a file. Raises `BadWeights` naming `source`."""
+    from onnx import ModelProto
+
+    try:
+        if _structure(memoryview(data), (), 0) > _MOST_STRUCTURE:
+            raise ValueError("it is more than numbers")
+        return _graph(ModelProto.FromString(data).graph)
+    except Exception as error:  # protobuf raises errors of its own
+        raise BadWeights(f"{source} is not an ONNX file of a plain network, or is damaged: {error}.") from error
+
+
+def _graph(graph: GraphProto) -> OnnxGraph:
+    tensors = {tensor.name: _tensor(tensor) for tensor in graph.initializer}
+    inputs = [value.name for value in graph.input if value.name not in tensors]
+    if len(inputs) != 1 or len(graph.output) != 1:
+        raise ValueError(f"it has {len(inputs)} inputs and {len(graph.output)} outputs, not one of each")
+    return OnnxGraph(_nodes(graph), tensors, inputs[0], graph.output[0].name)
+
+
+def _structure(message: memoryview, place: tuple[int, ...], before: int) -> int:
+    """`before`, and how many bytes of a message are not numbers; counting ends where there are too many.
+
+    Format: protobuf.dev, "Encoding". `place` is where the message stands, as in `_NUMBERS`.
+    """
+    count, at = before, 0
+    while at < len(message) and count <= _MOST_STRUCTURE:
+        start = at
+        key, at = _varint(message, at)
+        field = (*place, key >> 3)
+        if key & 7 == 2:
+            size, at = _varint(message, at)
+            count += at - start
+            content = message[at : at + size]
+            at += size
+            if field in (_GRAPH, _INITIALIZER):
+                count = _structure(content, field, count)
+            elif field not in _NUMBERS:
+                count += size
+        else:
+            at = _varint(message, at)[1] if key & 7 == 0 else at + {1: 8, 5: 4}[key & 7]
+            count += at - start
+    return count
+
+
+def _varint(message: memoryview, at: int) -> tuple[int, int]:
+    """A number of variable length, and where it ends."""
+    value, shift = 0, 0
+    while message[at] & 128 and shift < 64:
+        value |= (message[at] & 127) << shift
+        shift, at = shift + 7, at + 1
+    return value | message[at] << shift, at + 1
+
+
+def _nodes(graph: GraphProto) -> tuple[OnnxNode, ...]:
+    found = []
+    for node in graph.node:
+        if node.domain not in ("", "ai.onnx"):
+            raise ValueError(f"the operation {node.op_type} is not one of ONNX but of {node.domain}")
+        numbers = {attribute.name: _number(attribute) for attribute in node.attribute}
+        found.append(OnnxNode(node.op_type, tuple(node.input), node.output[0], numbers))
+    return tuple(found)
+
+
+def _number(attribute: AttributeProto) -> float | int | tuple[int, ...]:
+    kinds = type(attribute)
+    if attribute.type == kinds.FLOAT:
+        return attribute.f
+    if attribute.type == kinds.INT:
+        return attribute.i
+    if attribute.type == kinds.INTS:
+        return tuple(attribute.ints)
+    raise ValueError(f"the attribute {attribute.name!r} is not a number")
+
+
+def _tensor(stored: TensorProto) -> Tensor:
+    if stored.data_location or stored.external_data:
+        raise ValueError(f"the numbers of {stored.name!r} are in another file")
+    if stored.data_type != _FLOAT:
+        raise ValueError(f"the tensor {stored.name!r} is not of float32")
+    numbers = np.frombuffer(stored.raw_data, "<f4") if stored.raw_data else np.array(stored.float_data, np.float32)
+    if any(n < 0 for n in stored.dims) or math.prod(stored.dims) != len(numbers):
+        raise ValueError(f"the tensor {stored.name!r} of shape {list(stored.dims)} has {len(numbers)} numbers")
+    return torch.from_numpy(numbers.astype(np.float32).reshape(tuple(stored.dims)))
