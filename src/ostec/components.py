@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from ostec.interfaces import Parts
 
 DETECTORS = {"mediapipe": "ostec.models.detect:load_detector"}
-RECONSTRUCTORS = {"mediapipe": "ostec.models.facemesh:load_facemesh_reconstructor"}
+RECONSTRUCTORS = {
+    "mediapipe": "ostec.models.facemesh:load_facemesh_reconstructor",
+    "ict": "ostec.models.ict:load_ict_reconstructor",
+}
 SEGMENTERS = {"built-in": "ostec.models.segment:load_segmenter"}
 COMPLETERS = {
     "mirror": "ostec.completion.mirror:MirrorCompleter",
@@ -24,11 +27,11 @@ COMPLETERS = {
 }
 RASTERISERS = {"cpu": "ostec.geometry.raster:rasterise"}
 """Name -> "module:factory"; a rasteriser is a plain function, so there the factory is the part itself."""
-NEEDS_WEIGHTS = frozenset(("projection",))
+NEEDS_WEIGHTS = frozenset(("projection", "ict"))
 """Whose factory takes (folder with weight files or None, device)."""
 AUTO: Mapping[str, tuple[str, ...]] = {
     "detector": ("mediapipe",),
-    "reconstructor": ("mediapipe",),
+    "reconstructor": ("ict", "mediapipe"),
     "segmenter": ("built-in",),
     "completer": ("projection", "prior"),
     "rasteriser": ("cpu",),

@@ -116,8 +116,10 @@ class Cells:
         if topology.name == head.topology:
             y, x = ((torch.arange(n) + 0.5) / n for n in inside.shape)
             return cls(torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1), inside, grid_px)
-        anchors = reconstruction.vertices[topology.landmark_vertices]
-        uv = carried_over(head.points, head.landmarks, reconstruction.vertices, anchors, head.uv)
+        uv = topology.facemesh_uv
+        if uv is None or head.topology != "facemesh":
+            anchors = reconstruction.vertices[topology.landmark_vertices]
+            uv = carried_over(head.points, head.landmarks, reconstruction.vertices, anchors, head.uv)
         corners = uv[topology.faces[face.texels.triangle.clamp(min=0)]]
         uv = (corners * face.texels.barycentrics[..., None]).sum(dim=-2)
         near = inside & torch.isfinite(uv).all(dim=-1)

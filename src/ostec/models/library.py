@@ -130,7 +130,15 @@ JUDGES = (
         "Save the state dict of https://github.com/foamliu/MobileFaceNet as safetensors, with its own names",
     ),
 )
-PARTS: Mapping[str, tuple[WeightFile, ...]] = {}
+ICT_FACEKIT = WeightFile(
+    "ict-facekit",
+    "ict_face_model.npz",
+    "head model ICT-FaceKit, packed",
+    "MIT (USC Institute for Creative Technologies)",
+    "https://raw.githubusercontent.com/ICT-VGL/ICT-FaceKit/da5f95a607f5e6b37755b38d3385d7f2853732e5/FaceXModel",
+    megabytes=17,
+)
+PARTS: Mapping[str, tuple[WeightFile, ...]] = {"ict": (ICT_FACEKIT,)}
 """Name of a part -> the files it cannot do without."""
 LIBRARY = (*GENERATORS, *JUDGES, *(entry for needed in PARTS.values() for entry in needed))
 

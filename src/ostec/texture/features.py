@@ -1,0 +1,168 @@
+"""Eyes, teeth and the inside of the mouth: what the photo shows of them, and plausible colours for the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ostec.geometry.camera import cropped, to_camera, to_clip, toward_camera
+from ostec.geometry.raster import interpolate
+from ostec.interfaces import Rasteriser
+from ostec.texture.eyes import painted_eye
+from ostec.texture.unwrap import TRUSTED, sample_picture, skin_at
+from ostec.types import Face, Part, Texels, Topology, UVTexture
+
+TEETH = torch.tensor([0.84, 0.80, 0.72])
+GUMS = torch.tensor([0.66, 0.38, 0.36])
+MOUTH = torch.tensor([0.42, 0.18, 0.16])
+"""sRGB colours by eye under the light in which light skin has the luminance `SKIN`; no one's data."""
+SKIN = 0.62
+_SOCKET_TINT = torch.tensor([0.98, 0.84, 0.82])
+"""The wet rims of the lids against the skin around them."""
+_INTO_THE_DARK_M = 0.025
+"""Depth behind the lips at which the mouth's inside is down to a third of its light."""
+_WINDOW_PX = 640
+_LIP_GAP_M = 0.002
+_TOLERANCE_M = 0.002
+_LEAST_SEEN = 30
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Which texels show parts other than skin."""
+
+    painted: Tensor
+    """[Hu, Wu] bool: skin or any other part."""
+    texels: Tensor
+    """[N] flat indices of those that are not skin."""
+    part: Tensor
+    """[N]: values of `Part`."""
+
+
+def chart_of_parts(texels: Texels, topology: Topology) -> Tensor:
+    """[Hu, Wu] bool: texels that have a colour, be it skin or another part."""
+    return texels.inside if topology.parts is None else _layout(topology, texels.inside, texels.triangle).painted
+
+
+def feature_texture(face: Face, seen: UVTexture, rasterise: Rasteriser) -> UVTexture | None:
+    """The texture of all parts but skin, 0 elsewhere; None where the face model has none.
+
+    Confidence is 1 where the photo shows the part, else -1. `seen` is the skin in the photo, whose colour goes on into
+    the lids' rims.
+    """
+    topology = face.reconstruction.topology
+    if topology.parts is None:
+        return None
+    layout = _layout(topology, face.texels.inside, face.texels.triangle)
+    points, normals = (values.reshape(-1, 3)[layout.texels] for values in (face.texels.points, face.texels.normals))
+    visible = _visible(face, points, normals, layout.part, rasterise)
+    colours = sample_picture(face.photo.rgb, _pixels(face, points), max(seen.confidence.shape)).T
+    skin = _skin_colour(seen)
+    light = float(skin.mean()) / SKIN
+    mouth_shut = _lip_gap_m(face) < _LIP_GAP_M
+    rgb = torch.zeros_like(colours)
+    for part in Part:
+        of_part = layout.part == part
+        if part in (Part.RIGHT_EYE, Part.LEFT_EYE):
+            vertices = face.reconstruction.vertices[topology.faces[topology.parts == part].unique()]
+            rgb[of_part] = painted_eye(vertices, points[of_part], colours[of_part], visible[of_part], light)
+        elif part in (Part.RIGHT_SOCKET, Part.LEFT_SOCKET):
+            visible[of_part] = 0
+            rgb[of_part] = skin * _SOCKET_TINT
+        elif part != Part.SKIN:
+            visible[of_part] *= 0.0 if mouth_shut else 1.0
+            plain = _plain(face, part, points[of_part], colours[of_part], visible[of_part], light)
+            rgb[of_part] = torch.lerp(plain, colours[of_part], visible[of_part][:, None])
+    return _laid_out(layout, rgb.clamp(0, 1), visible, seen)
+
+
+def over(skin: UVTexture, features: UVTexture | None, texels: Texels, topology: Topology) -> UVTexture:
+    """`skin` with the other parts laid beside it."""
+    if features is None:
+        return skin
+    other = chart_of_parts(texels, topology) & ~texels.inside
+    rgb = torch.where(other, features.rgb, skin.rgb)
+    return replace(skin, rgb=rgb, confidence=torch.where(other, features.confidence, skin.confidence))
+
+
+@lru_cache(maxsize=2)  # tensors are hashed by identity: all faces of one model share their chart
+def _layout(topology: Topology, inside: Tensor, triangle: Tensor) -> _Layout:
+    assert topology.parts is not None
+    part = torch.where(triangle >= 0, topology.parts[triangle.clamp(min=0)], int(Part.SKIN))
+    other = part != Part.SKIN
+    flat = other.flatten().nonzero()[:, 0]
+    return _Layout(inside | other, flat, part.flatten()[flat])
+
+
+def _laid_out(layout: _Layout, rgb: Tensor, visible: Tensor, seen: UVTexture) -> UVTexture:
+    plane = torch.zeros_like(seen.rgb).flatten(1)
+    plane[:, layout.texels] = rgb.T
+    confidence = torch.full_like(seen.confidence, -1.0).flatten()
+    confidence[layout.texels] = torch.where(visible > 0.5, 1.0, -1.0)
+    return UVTexture(plane.view_as(seen.rgb), confidence.view_as(seen.confidence))
+
+
+def _visible(face: Face, points: Tensor, normals: Tensor, part: Tensor, rasterise: Rasteriser) -> Tensor:
+    """[N] 0..1: how surely the photo shows the points [N, 3], and not the lids or lips around them."""
+    reconstruction = face.reconstruction
+    topology = reconstruction.topology
+    assert topology.parts is not None
+    pixels = _pixels(face, points)
+    low, high = pixels.amin(dim=0), pixels.amax(dim=0)
+    scale = (_WINDOW_PX - 4) / float((high - low).max())
+    offset = _WINDOW_PX / 2 - scale * (low + high) / 2
+    size = (_WINDOW_PX, _WINDOW_PX)
+    window = cropped(reconstruction.camera, torch.cat([scale * torch.eye(2), offset[:, None]], dim=1), size)
+    fragments = rasterise(to_clip(reconstruction.vertices, window), topology.faces, size)
+    camera_z = interpolate(fragments, to_camera(reconstruction.vertices, window)[:, 2:], topology.faces)[0]
+    shown = torch.where(fragments.triangle >= 0, topology.parts[fragments.triangle.clamp(min=0)], int(Part.SKIN))
+    reach = 2 * max(1, round(0.6 * scale)) + 1  # a little more than half a pixel of the photo
+    at = pixels * scale + offset
+    column, row = at.long().clamp(0, _WINDOW_PX - 1).unbind(dim=1)
+    group = _groups()[part]
+    soft = torch.zeros(len(points))
+    for index in group.unique().tolist():
+        clear = 1 - F.max_pool2d((_groups()[shown] != index).float()[None, None], reach, 1, reach // 2)
+        clear = F.avg_pool2d(clear, reach, 1, reach // 2)[0, 0]
+        soft = torch.where(group == index, clear[row, column], soft)
+    in_front = (to_camera(points, window)[:, 2] - camera_z[row, column]).abs() < _TOLERANCE_M
+    facing = (normals * toward_camera(points, reconstruction.camera)).sum(dim=1) > 0.1
+    return soft * in_front * facing * skin_at(face.skin, pixels)
+
+
+def _groups() -> Tensor:
+    """[parts]: what may lie side by side in the photo without a lid or lip between."""
+    groups = torch.arange(len(Part))
+    groups[[int(Part.GUMS), int(Part.TEETH)]] = int(Part.MOUTH)
+    return groups
+
+
+def _plain(face: Face, part: Part, points: Tensor, colours: Tensor, visible: Tensor, light: float) -> Tensor:
+    """[N, 3]: colours of teeth, gums or the mouth's inside in the dark behind the lips."""
+    lips = face.reconstruction.vertices[face.reconstruction.topology.landmark_vertices[[62, 66]]].mean(dim=0)
+    darkness = torch.exp(-(lips[2] - points[:, 2]).clamp(min=0) / _INTO_THE_DARK_M)
+    colour = {Part.TEETH: TEETH, Part.GUMS: GUMS, Part.MOUTH: MOUTH}[part] * light
+    sure = visible > 0.9
+    if part == Part.TEETH and int(sure.sum()) >= _LEAST_SEEN:
+        brightest = colours[sure][colours[sure].mean(dim=1).argsort(descending=True)[: int(sure.sum()) // 2]]
+        colour = brightest.median(dim=0).values
+    return colour * darkness[:, None]
+
+
+def _pixels(face: Face, points: Tensor) -> Tensor:
+    clip = to_clip(points, face.reconstruction.camera)
+    return clip[:, :2] / clip[:, 3:]
+
+
+def _skin_colour(seen: UVTexture) -> Tensor:
+    """[3]: the median of the skin that is seen well."""
+    return seen.rgb[:, seen.confidence >= TRUSTED].median(dim=1).values
+
+
+def _lip_gap_m(face: Face) -> float:
+    upper, lower = face.reconstruction.vertices[face.reconstruction.topology.landmark_vertices[[62, 66]]]
+    return float(upper[1] - lower[1])
