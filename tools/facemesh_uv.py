@@ -42,8 +42,8 @@ def lay_out(
     """[V, 2] UV in MARGIN..1 - MARGIN, (0, 0) top left, the subject's left on the right, exactly symmetric.
 
     Least symmetric Dirichlet energy (Smith and Schaefer 2015) towards the wanted triangles, with the border on a
-    superellipse, from `start` [V, 2] or Tutte's embedding, by conjugate gradients smoothed by the Laplacian; steps that flip a
-    triangle are cut short. `border` runs from the top over the subject's left.
+    superellipse, from `start` [V, 2] or Tutte's embedding, by conjugate gradients smoothed by the Laplacian; steps that
+    flip a triangle are cut short. `border` runs from the top over the subject's left.
     """
     chart = Chart(triangles, *_references(shape, triangles, wanted), border)
     flat = chart.start(len(shape)) if start is None else (2 * start - 1) * chart.radius / (1 - 2 * MARGIN)

@@ -81,12 +81,14 @@ def refined(
         total = np.zeros((len(fits), len(places.faces), 3))
         errors = []
         for n, points in enumerate(fits):
-            fit = fit_points(model, points, similarity(model.mean, points))
-            back = (points - fit.shift_px) @ fit.R / fit.scale - model.at(fit.coefficients)
+            centred = points - [*points[:, :2].mean(axis=0), 0.0]
+            fit = fit_points(model, centred, similarity(model.mean, centred))
+            own = model.at(fit.coefficients)
+            depth = (own @ fit.R.T + fit.t)[:, 2:]
+            error_px = centred[:, :2] - fit.pixels(own)
+            back = np.c_[error_px * depth / fit.focal_px, 0 * depth] @ fit.R
             total[n] = (back + back[mirror] * MIRRORED) / 2
-            eyes = np.linalg.norm(points[33, :2] - points[263, :2])
-            seen = fit.scale * model.at(fit.coefficients) @ fit.R.T + fit.shift_px
-            errors.append(np.linalg.norm((seen - points)[:, :2], axis=1).mean() / eyes)
+            errors.append(np.linalg.norm(error_px, axis=1).mean() / np.linalg.norm(points[33, :2] - points[263, :2]))
         print(f"median error of {len(fits)} fits: {100 * np.median(errors):.2f} % of the eyes' distance")
         moved = places.on(shape, head.faces) + DAMPING * np.median(total, axis=0) * [1.0, 1.0, 0.0]
         moved = (moved + moved[mirror] * MIRRORED) / 2

@@ -1,4 +1,4 @@
-"""ICT-FaceKit's head made ready: the parts that are shown, symmetric triangles, and one square UV atlas for all parts."""
+"""ICT-FaceKit's head made ready: the parts that are shown, symmetric triangles, one square UV atlas for all parts."""
 
 from __future__ import annotations
 
@@ -103,11 +103,11 @@ def mirror_map(shape: Array, quads: Index, part: Index) -> Index:
         own, other = own[own >= 0], other[other >= 0]
         if name in OTHER_SIDE and name < OTHER_SIDE[name]:
             continue
-        distance, near = KDTree(shape[other]).query(shape[own] * MIRRORED, k=8)
-        clear = distance[:, 0] < 1e-3
-        mirror[own[clear]] = other[near[clear, 0]]
+        distance, near = (np.asarray(found) for found in KDTree(shape[other]).query(shape[own] * MIRRORED))
+        clear = distance < 1e-3
+        mirror[own[clear]] = other[near[clear]]
         open_own = own[~clear]
-        open_other = np.setdiff1d(other, other[near[clear, 0]])
+        open_other = np.setdiff1d(other, other[near[clear]])
         if len(open_own):
             gaps = np.linalg.norm(shape[open_own][:, None] * MIRRORED - shape[open_other], axis=2)
             rows, columns = linear_sum_assignment(gaps**2)
@@ -136,7 +136,7 @@ def atlas(head: Head) -> tuple[Array, Index]:
         corner_uv[rows] = np.round(place * uv_charts.GRID) / uv_charts.GRID
     keys = np.concatenate([head.faces[:half].reshape(-1, 1), corner_uv.reshape(-1, 2)], axis=1)
     distinct, corners = np.unique(keys, axis=0, return_inverse=True)
-    return distinct[:, 1:], corners.reshape(-1, 3)
+    return np.asarray(distinct[:, 1:], dtype=np.float64), corners.reshape(-1, 3)
 
 
 def skin_chart(head: Head) -> Array:
@@ -196,7 +196,9 @@ def holes_closed(triangles: Index, shape: Array, mirror: Index, border: Index) -
     centres = len(shape) + np.arange(len(holes))
     middle = np.stack([shape[loop].mean(axis=0) for loop in holes])
     partner = KDTree(middle).query(middle * MIRRORED)[1]
-    fans = [np.stack([np.roll(loop, -1), loop, np.full(len(loop), c)], 1) for loop, c in zip(holes, centres, strict=True)]
+    fans = [
+        np.stack([np.roll(loop, -1), loop, np.full(len(loop), c)], 1) for loop, c in zip(holes, centres, strict=True)
+    ]
     return (
         np.concatenate([triangles, *fans]),
         np.concatenate([shape, middle]),

@@ -47,7 +47,7 @@ def make(head: Head, fits: list[np.ndarray], ict: Path) -> dict[str, np.ndarray]
     places = ict_landmarks.refined(head, places, surface, fits, mirror, deltas, list(shapes.names))
     points = places.on(head.shape * UNIT_M, head.faces)
     uv, uv_faces = atlas(head)
-    landmarks = KDTree(head.shape * UNIT_M).query(points[regions.LANDMARKS])[1]
+    landmarks = np.asarray(KDTree(head.shape * UNIT_M).query(points[regions.LANDMARKS])[1])
     on_skin = np.zeros(len(head.shape), dtype=bool)
     on_skin[head.faces[skin]] = True
     return {
@@ -71,7 +71,9 @@ def main(faces: Path, ict: Path, out: Path = TOPOLOGY_FILE) -> None:
     torch.set_num_threads(1)
     arrays = make(read_head(ict), [fit * [1.0, -1.0, -1.0] for fit in portrait_fits(faces)], ict)
     np.savez_compressed(out, allow_pickle=False, **arrays)
-    print(f"{out}: {len(arrays['kept'])} vertices, {len(arrays['faces'])} triangles, {out.stat().st_size / 1024:.0f} KiB")
+    print(
+        f"{out}: {len(arrays['kept'])} vertices, {len(arrays['faces'])} triangles, {out.stat().st_size / 1024:.0f} KiB"
+    )
 
 
 if __name__ == "__main__":

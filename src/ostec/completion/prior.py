@@ -95,7 +95,9 @@ class PriorCompleter:
             guess = guess + with_mirror(low.flip(2) + skin - skin.flip(2) - guess, share[0], known)
         std = push_pull(torch.where(domain, std, 0.0)[None], domain.float())
         guess, std, low = cells.spread(torch.cat([guess, std, low])).split([3, 1, 3])
-        return torch.where(cells.near, guess, light), std[0].clamp(min=0), low
+        if not torch.equal(cells.near, texels.inside):
+            guess = light + push_pull(guess - light, cells.near.float())
+        return guess, std[0].clamp(min=0), low
 
 
 @dataclass(frozen=True)

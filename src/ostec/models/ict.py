@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 from torch import Tensor
 
 from ostec.geometry.camera import angles_deg, to_pixels
-from ostec.models.facemesh import DEPTH_M, face_points, load_facemesh_model, similarity
+from ostec.geometry.mesh import sphere
+from ostec.models.facemesh import face_points, load_facemesh_model, similarity
 from ostec.models.facemesh_net import FaceMeshNet, load_facemesh_net
 from ostec.models.ict_files import MODEL_FILE, TOPOLOGY_FILE, Shapes, read_shapes, read_topology
 from ostec.models.ict_fit import Array, Fit, Index, PointModel, fit_points
@@ -27,6 +29,8 @@ UNIT_M = 0.01
 _FROZEN = ("eyeLookDown", "eyeLookIn", "eyeLookOut", "eyeLookUp")
 """Expressions that the 468 points do not show."""
 _CONTOUR_WEIGHT = 0.5
+_LID_M = 0.0004
+"""Between the eyeball and what lies on it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +54,7 @@ class ICTModel:
 
 
 class ICTReconstructor:
-    """Fits ICT-FaceKit's head to a face in a photo, under a scaled-orthographic camera."""
+    """Fits ICT-FaceKit's head to a face in a photo, under a pinhole camera."""
 
     def __init__(self, net: FaceMeshNet, model: ICTModel) -> None:
         self._net = net
@@ -67,30 +71,52 @@ def fit_head(model: ICTModel, points: Tensor, presence: float, size: tuple[int, 
 
     `size`: height and width of the photo.
     """
-    scale, R, shift_px = similarity(torch.from_numpy(model.points.mean), points.double(), model.start_weights.double())
-    fit = fit_points(model.points, points.double().numpy(), (scale, R.numpy(), shift_px.numpy()))
-    camera, vertices = camera_of(fit, size), model.head(fit.coefficients)
+    centred = points.double() - torch.tensor([size[1] / 2, size[0] / 2, 0.0])
+    start = similarity(torch.from_numpy(model.points.mean), centred, model.start_weights.double())
+    fit = fit_points(model.points, centred.numpy(), (start[0], start[1].numpy(), start[2].numpy()))
+    camera, vertices = camera_of(fit, size), lids_on_eyes(model.head(fit.coefficients), model.topology)
     landmarks = Landmarks(to_pixels(vertices[model.topology.landmark_vertices], camera), presence)
     pitch_deg, yaw_deg, roll_deg = angles_deg(camera.R)
     return Reconstruction(vertices, model.topology, camera, landmarks, yaw_deg, pitch_deg, roll_deg)
 
 
+def lids_on_eyes(vertices: Tensor, topology: Topology) -> Tensor:
+    """The vertices [V, 3] with those of the lids that have sunk into an eyeball lifted onto it."""
+    assert topology.parts is not None
+    lifted = vertices.clone()
+    others = topology.faces[topology.parts <= Part.LEFT_SOCKET].unique()
+    for eye in (Part.RIGHT_EYE, Part.LEFT_EYE):
+        others = others[~torch.isin(others, topology.faces[topology.parts == eye])]
+    for eye in (Part.RIGHT_EYE, Part.LEFT_EYE):
+        ball = vertices[topology.faces[topology.parts == eye].unique()]
+        centre, radius = sphere(ball)
+        offset = vertices[others] - centre
+        distance = offset.norm(dim=1)
+        near = (distance < 1.1 * radius) & (offset[:, 2] > 0)
+        directions = offset[near] / distance[near, None]
+        own = ball - centre
+        _, index = KDTree((own / own.norm(dim=1, keepdim=True)).numpy()).query(directions.numpy(), k=3)
+        surface = own.norm(dim=1)[torch.from_numpy(index)].amax(dim=1) + _LID_M
+        out = torch.maximum(distance[near], surface)[:, None]
+        lifted[others[near]] = centre + directions * out
+    return lifted
+
+
 def camera_of(fit: Fit, size: tuple[int, int]) -> Camera:
-    """The scaled-orthographic camera of a fit, for a photo of (height, width) `size`."""
-    centre_px = np.array([size[1] / 2, size[0] / 2])
-    K = torch.diag(torch.tensor([fit.scale, fit.scale, 1.0]))
-    K[:2, 2] = torch.from_numpy(centre_px)
-    t = torch.from_numpy(np.r_[(fit.shift_px[:2] - centre_px) / fit.scale, DEPTH_M]).float()
-    return Camera(K.float(), torch.from_numpy(fit.R).float(), t, size, "orthographic")
+    """The camera of a fit, for a photo of (height, width) `size`."""
+    K = torch.tensor([[fit.focal_px, 0.0, size[1] / 2], [0.0, fit.focal_px, size[0] / 2], [0.0, 0.0, 1.0]])
+    return Camera(K, torch.from_numpy(fit.R).float(), torch.from_numpy(fit.t).float(), size)
 
 
 def ict_model(shapes: Shapes, arrays: Mapping[str, NDArray]) -> ICTModel:
     """The model from ICT's shapes and the arrays of `data/ict_topology.npz`. Raises `KeyError` where one is missing."""
     kept = arrays["kept"].astype(np.int64)
-    mean, basis = shapes.mean[kept] * UNIT_M, shapes.deltas[:, kept] * np.float32(UNIT_M)
+    mean, basis = shapes.mean[kept] * UNIT_M, np.ascontiguousarray(shapes.deltas[:, kept]) * np.float32(UNIT_M)
     topology = ict_topology(arrays)
     corners = arrays["point_corners"].astype(np.int64)
-    points = point_model(mean, basis, shapes.names, corners, arrays["point_shares"], arrays["contours"].astype(np.int64))
+    points = point_model(
+        mean, basis, shapes.names, corners, arrays["point_shares"], arrays["contours"].astype(np.int64)
+    )
     tensors = torch.from_numpy(mean).float(), torch.from_numpy(basis).float()
     return ICTModel(topology, *tensors, points, load_facemesh_model().pose_weights)
 
@@ -131,7 +157,7 @@ def point_model(
     weight[outline] = _CONTOUR_WEIGHT
     return PointModel(
         mean=at,
-        basis=moves,
+        basis=np.ascontiguousarray(moves),
         weight=weight,
         identities=identities,
         frozen=np.array([identities + k for k, name in enumerate(names) if name.startswith(_FROZEN)], dtype=np.int64),

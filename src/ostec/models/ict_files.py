@@ -15,14 +15,23 @@ from ostec.models.blaze import DATA_DIR
 
 MODEL_FILE = "ict_face_model.npz"
 TOPOLOGY_FILE = DATA_DIR / "ict_topology.npz"
-VERTICES, IDENTITIES, EXPRESSIONS = 26719, 100, 53
+VERTICES, IDENTITIES = 26719, 100
+_SIDED = (
+    "browDown browInnerUp browOuterUp cheekPuff cheekSquint eyeBlink eyeLookDown eyeLookIn eyeLookOut eyeLookUp "
+    "eyeSquint eyeWide mouthDimple mouthFrown mouthLowerDown mouthPress mouthSmile mouthStretch mouthUpperUp noseSneer"
+)
+_WHOLE = (
+    "jawForward jawLeft jawOpen jawRight mouthClose mouthFunnel mouthLeft mouthPucker mouthRight mouthRollLower "
+    "mouthRollUpper mouthShrugLower mouthShrugUpper"
+)
+EXPRESSIONS = tuple(sorted([*(f"{name}_{side}" for name in _SIDED.split() for side in "LR"), *_WHOLE.split()]))
 _LARGEST_BYTES = 1 << 26
 _REMEDY = "`ostec models get ict-facekit` makes it anew from the public OBJ files."
 _WANTED: Mapping[str, tuple[tuple[int, ...], str]] = {
     "neutral_vertices": ((VERTICES, 3), "f"),
     "identity_deltas": ((IDENTITIES, VERTICES, 3), "f"),
-    "expression_deltas": ((EXPRESSIONS, VERTICES, 3), "f"),
-    "expression_names": ((EXPRESSIONS,), "U"),
+    "expression_deltas": ((len(EXPRESSIONS), VERTICES, 3), "f"),
+    "expression_names": ((len(EXPRESSIONS),), "U"),
 }
 """Array -> shape and kind of number."""
 _LARGEST = 100.0
@@ -60,8 +69,10 @@ def read_shapes(path: Path) -> Shapes:
             raise BadWeights(f"{path}: {name} is {array.dtype} {array.shape}, not {shape} of kind {kind!r}. {_REMEDY}")
         if kind == "f" and not (np.abs(array) < _LARGEST).all():
             raise BadWeights(f"{path}: {name} holds values that are not finite, or too large. {_REMEDY}")
+    if tuple(found["expression_names"].tolist()) != EXPRESSIONS:
+        raise BadWeights(f"{path}: expression_names are not those of ICT-FaceKit in alphabetical order. {_REMEDY}")
     deltas = np.concatenate([found["identity_deltas"], found["expression_deltas"]]).astype(np.float32)
-    return Shapes(found["neutral_vertices"].astype(np.float32), deltas, tuple(found["expression_names"].tolist()))
+    return Shapes(found["neutral_vertices"].astype(np.float32), deltas, EXPRESSIONS)
 
 
 def read_topology(path: Path = TOPOLOGY_FILE) -> dict[str, NDArray]:

@@ -21,7 +21,9 @@ _SAMPLES = 150.0
 _OUTLIER_M = 0.006
 _EXPRESSION_STD, _EXPRESSION_LASSO = 0.5, 1.0
 _POSE = 7
-"""Unknowns before the coefficients: rotation, log scale, shift."""
+"""Unknowns before the coefficients: rotation, log scale, shift in the picture, offset of the depths."""
+DISTANCE_M = 1.0
+"""From the camera to the head's origin: a photo does not tell, and portraits are taken from about there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,56 +54,62 @@ class PointModel:
 
 @dataclass(frozen=True)
 class Fit:
-    """A head seen under a scaled-orthographic camera: pixel = scale · R X + shift_px."""
+    """A head seen by a pinhole camera: pixel = centre of the photo + focal_px · (x, y) / z of R X + t."""
 
     coefficients: Array
     """[C]."""
-    scale: float
-    """Pixels per metre."""
+    focal_px: float
     R: Array
     """[3, 3] head -> camera."""
-    shift_px: Array
-    """[3]."""
+    t: Array
+    """[3], metres."""
+
+    def pixels(self, points: Array) -> Array:
+        """[N, 2] from the photo's centre, of points [N, 3] in the head frame."""
+        at = points @ self.R.T + self.t
+        return self.focal_px * at[:, :2] / at[:, 2:]
 
 
 def fit_points(model: PointModel, points: Array, start: tuple[float, Array, Array]) -> Fit:
-    """The head whose points appear at `points` [P, 3] (px; z on the same scale, smaller is nearer).
+    """The head whose points appear at `points` [P, 3]: px from the photo's centre; z on the same scale, smaller is
+    nearer.
 
-    `start` is (scale, R, shift_px) of the mean head. Expressions come out in 0..1, and few of them. Points that agree
-    with no head count less. Of a contour point on the side that is turned away, the place on the silhouette is
-    compared. The solution minimises the robust squared error over the noise, plus the squared identities, plus
-    squared and summed expressions. (Gauss-Newton with iteratively reweighted least squares; the bounds by an active set,
-    as in Lawson and Hanson, "Solving Least Squares Problems", 1974, chapter 23.)
+    `start` is (scale, R, shift_px) of the mean head, scaled-orthographic. Expressions come out in 0..1, and few of
+    them. Points that agree with no head count less. Of a contour point on the side that is turned away, the place on
+    the silhouette is compared. The solution minimises the robust squared error over the noise, plus the squared
+    identities, plus squared and summed expressions. (Gauss-Newton with iteratively reweighted least squares; the bounds
+    by an active set, as in Lawson and Hanson, "Solving Least Squares Problems", 1974, chapter 23.)
     """
-    unit, R, shift = start
-    target, shift, scale = points / unit, shift / unit, 1.0
+    unit, R, shift = start[0], start[1], start[2] / start[0]
+    target, scale = points / unit, 1.0
     coefficients = np.zeros(len(model.basis))
     prior, lasso = _priors(model)
     axes = np.array([1.0, 1.0, _DEPTH_SHARE])
     for _ in range(_STEPS):
         mean, basis = slid(model, coefficients, R)
         turned = (mean + np.tensordot(coefficients, basis, 1)) @ R.T
-        residual = target - (scale * turned + shift)
+        residual = target - projected(scale, turned, shift)
         distance = np.linalg.norm(residual * axes, axis=1)
         weight = model.weight / (1 + (distance / _OUTLIER_M) ** 2) ** 2
         rows = np.sqrt(weight / model.weight.sum() * _SAMPLES)[:, None] * axes / _NOISE_M
-        jacobian = _jacobian(scale, turned, basis @ R.T) * rows
-        J = jacobian.reshape(len(jacobian), -1)
+        J = (_jacobian(scale, turned, shift, basis @ R.T) * rows).reshape(_POSE + len(basis), -1)
         hessian = J @ J.T
         hessian[np.diag_indices(len(hessian))] += prior
         slope = J @ (residual * rows).ravel()
         slope[_POSE:] -= prior[_POSE:] * coefficients + lasso
-        low = np.full(len(slope), -np.inf)
-        high = np.full(len(slope), np.inf)
-        low[_POSE + model.identities :] = -coefficients[model.identities :]
-        high[_POSE + model.identities :] = 1 - coefficients[model.identities :]
-        low[_POSE + model.frozen] = high[_POSE + model.frozen] = 0.0
-        step = bounded_minimum(hessian, slope, low, high)
+        step = bounded_minimum(hessian, slope, *_bounds(model, coefficients))
         R = _rotation(step[:3]) @ R
         scale *= float(np.exp(step[3]))
         shift = shift + step[4:_POSE]
         coefficients = coefficients + step[_POSE:]
-    return Fit(coefficients, unit * scale, R, unit * shift)
+    return Fit(coefficients, unit * scale * DISTANCE_M, R, np.r_[shift[:2], DISTANCE_M])
+
+
+def projected(scale: float, turned: Array, shift: Array) -> Array:
+    """[P, 3]: place in the picture, and depth, of points `turned` [P, 3] into the camera's axes; in metres at the
+    head's distance, times `scale`."""
+    at = turned[:, :2] + shift[:2]
+    return scale * np.c_[at * (DISTANCE_M / (DISTANCE_M + turned[:, 2:])), turned[:, 2] + shift[2]]
 
 
 def slid(model: PointModel, coefficients: Array, R: Array) -> tuple[Array, Array]:
@@ -152,14 +160,28 @@ def _priors(model: PointModel) -> tuple[Array, Array]:
     return prior, lasso
 
 
-def _jacobian(scale: float, turned: Array, basis: Array) -> Array:
-    """[7 + C, P, 3]: how the points seen move with each unknown; `turned` [P, 3] and `basis` [C, P, 3] in camera axes."""
-    by_pose = np.zeros((_POSE, *turned.shape))
+def _bounds(model: PointModel, coefficients: Array) -> tuple[Array, Array]:
+    """How far each unknown [7 + C] may go down and up."""
+    low, high = (np.full(_POSE + len(coefficients), bound) for bound in (-np.inf, np.inf))
+    low[_POSE + model.identities :] = -coefficients[model.identities :]
+    high[_POSE + model.identities :] = 1 - coefficients[model.identities :]
+    low[_POSE + model.frozen] = high[_POSE + model.frozen] = 0.0
+    return low, high
+
+
+def _jacobian(scale: float, turned: Array, shift: Array, basis: Array) -> Array:
+    """[7 + C, P, 3]: how `projected` moves with each unknown; `turned` [P, 3] and `basis` [C, P, 3] in camera axes."""
+    moves = np.concatenate([np.zeros((_POSE, *turned.shape)), basis])
     for axis, unit in enumerate(np.eye(3)):
-        by_pose[axis] = scale * np.cross(unit, turned)
-        by_pose[4 + axis] = unit
-    by_pose[3] = scale * turned
-    return np.concatenate([by_pose, scale * basis])
+        moves[axis] = np.cross(unit, turned)
+        moves[4 + axis] = unit
+    nearer = DISTANCE_M / (DISTANCE_M + turned[:, 2:])
+    slant = (turned[:, :2] + shift[:2]) * nearer / (DISTANCE_M + turned[:, 2:])
+    depth = moves[..., 2:].copy()
+    depth[_POSE - 1] = 0.0
+    moves[..., :2] = moves[..., :2] * nearer - depth * slant
+    moves[3] = projected(1.0, turned, shift)
+    return scale * moves
 
 
 def _rotation(turn: Array) -> Array:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ostec.geometry.mesh import sphere
+
 IRIS_RADIUS_M = 0.0060
 """Half the horizontal visible iris diameter of adults, 11.8 mm in the mean (Rüfer et al., Cornea 2005)."""
 SCLERA = torch.tensor([0.86, 0.82, 0.80])
@@ -45,17 +47,6 @@ def painted_eye(vertices: Tensor, points: Tensor, colours: Tensor, visible: Tens
     plain = torch.lerp(disc, white.expand_as(disc), ((away - 1) / (2 * _EDGE) + 0.5).clamp(0, 1)[:, None])
     trust = visible if found is not None else torch.zeros_like(visible)
     return torch.lerp(plain, colours, trust[:, None])
-
-
-def sphere(points: Tensor) -> tuple[Tensor, float]:
-    """Centre [3] and radius of the sphere nearest to `points` [M, 3], by linear least squares."""
-    points = points.double()
-    middle = points.mean(dim=0)
-    own = points - middle
-    system = torch.cat([2 * own, torch.ones_like(own[:, :1])], dim=1)
-    solution = torch.linalg.lstsq(system, own.square().sum(dim=1, keepdim=True)).solution[:, 0]
-    radius = float((solution[3] + solution[:3].square().sum()).sqrt())
-    return (middle + solution[:3]).float(), radius
 
 
 def find_iris(directions: Tensor, luminance: Tensor, size: float) -> tuple[Tensor, float] | None:

@@ -6,29 +6,40 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
-from torch.nn import functional as F
 
-from ostec.geometry.camera import cropped, to_camera, to_clip, toward_camera
+from ostec.geometry.align import warp
+from ostec.geometry.camera import cropped, to_camera, to_clip, to_pixels, toward_camera
 from ostec.geometry.raster import interpolate
 from ostec.interfaces import Rasteriser
 from ostec.texture.eyes import painted_eye
-from ostec.texture.unwrap import TRUSTED, sample_picture, skin_at
-from ostec.types import Face, Part, Texels, Topology, UVTexture
+from ostec.texture.fill import push_pull
+from ostec.texture.unwrap import TRUSTED, skin_at
+from ostec.types import Camera, Face, Fragments, Part, Texels, Topology, UVTexture
 
 TEETH = torch.tensor([0.84, 0.80, 0.72])
 GUMS = torch.tensor([0.66, 0.38, 0.36])
-MOUTH = torch.tensor([0.42, 0.18, 0.16])
+MOUTH = torch.tensor([0.50, 0.24, 0.22])
 """sRGB colours by eye under the light in which light skin has the luminance `SKIN`; no one's data."""
 SKIN = 0.62
 _SOCKET_TINT = torch.tensor([0.98, 0.84, 0.82])
 """The wet rims of the lids against the skin around them."""
-_INTO_THE_DARK_M = 0.025
+_INTO_THE_DARK_M = 0.04
 """Depth behind the lips at which the mouth's inside is down to a third of its light."""
-_WINDOW_PX = 640
+_WINDOW_PX = 448
 _LIP_GAP_M = 0.002
-_TOLERANCE_M = 0.002
+_TOLERANCE_M = 0.003
+_EDGE_PX = 0.9
+"""Width of the edge between lid and eyeball, lip and teeth, in pixels of the photo, where both colours mix."""
+_CARRIED_M = 0.003
+_SEARCHED = (Part.RIGHT_EYE, Part.LEFT_EYE, Part.MOUTH)
 _LEAST_SEEN = 30
+
+
+_GROUPS = torch.arange(len(Part))
+_GROUPS[[int(Part.GUMS), int(Part.TEETH)]] = int(Part.MOUTH)
+"""What may lie side by side in the photo without a lid or lip between."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +70,7 @@ def feature_texture(face: Face, seen: UVTexture, rasterise: Rasteriser) -> UVTex
         return None
     layout = _layout(topology, face.texels.inside, face.texels.triangle)
     points, normals = (values.reshape(-1, 3)[layout.texels] for values in (face.texels.points, face.texels.normals))
-    visible = _visible(face, points, normals, layout.part, rasterise)
-    colours = sample_picture(face.photo.rgb, _pixels(face, points), max(seen.confidence.shape)).T
+    colours, visible = _photographed(face, points, normals, layout.part, rasterise)
     skin = _skin_colour(seen)
     light = float(skin.mean()) / SKIN
     mouth_shut = _lip_gap_m(face) < _LIP_GAP_M
@@ -106,39 +116,69 @@ def _laid_out(layout: _Layout, rgb: Tensor, visible: Tensor, seen: UVTexture) ->
     return UVTexture(plane.view_as(seen.rgb), confidence.view_as(seen.confidence))
 
 
-def _visible(face: Face, points: Tensor, normals: Tensor, part: Tensor, rasterise: Rasteriser) -> Tensor:
-    """[N] 0..1: how surely the photo shows the points [N, 3], and not the lids or lips around them."""
-    reconstruction = face.reconstruction
-    topology = reconstruction.topology
+def _photographed(
+    face: Face, points: Tensor, normals: Tensor, part: Tensor, rasterise: Rasteriser
+) -> tuple[Tensor, Tensor]:
+    """([N, 3], [N] 0..1): what the photo has at the points [N, 3], and how much to trust it.
+
+    Colours are taken from within lids and lips, not from their edges, and carried on a little way under them.
+    """
+    window, fragments = _window(face, points, rasterise)
+    reconstruction, topology = face.reconstruction, face.reconstruction.topology
     assert topology.parts is not None
-    pixels = _pixels(face, points)
+    rgb, inside = warp(face.photo.rgb, window.crop, window.camera.size)
+    at = to_camera(points, window.camera)
+    pixels = to_pixels(points, window.camera)
+    column, row = pixels.long().clamp(0, _WINDOW_PX - 1).unbind(dim=1)
+    camera_z = interpolate(fragments, to_camera(reconstruction.vertices, window.camera)[:, 2:], topology.faces)[0]
+    shown = torch.where(fragments.triangle >= 0, topology.parts[fragments.triangle.clamp(min=0)], int(Part.SKIN))
+    covered = (fragments.triangle >= 0) & inside
+    colours, trust = torch.zeros_like(points), torch.zeros(len(points))
+    for index in _SEARCHED:
+        here = covered & (_GROUPS[shown] == int(index))
+        if not bool(here.any()):
+            continue
+        clear, near = _within(here, window.scale, window.metre_px)
+        own = _GROUPS[part] == int(index)
+        filled = push_pull(rgb, clear)
+        colours[own] = filled[:, row[own], column[own]].T
+        behind = here[row, column] & ((at[:, 2] - camera_z[row, column]) > _TOLERANCE_M)
+        trust[own] = torch.where(behind, 0.0, near[row, column])[own]
+    facing = (normals * toward_camera(points, reconstruction.camera)).sum(dim=1) > 0
+    return colours, trust * facing * skin_at(face.skin, to_pixels(points, reconstruction.camera))
+
+
+@dataclass(frozen=True)
+class _Window:
+    """The part of the photo that holds eyes and mouth, enlarged."""
+
+    camera: Camera
+    crop: Tensor
+    """[2, 3] affine from the photo."""
+    scale: float
+    """Its pixels for one of the photo's."""
+    metre_px: float
+    """Its pixels for a metre."""
+
+
+def _window(face: Face, points: Tensor, rasterise: Rasteriser) -> tuple[_Window, Fragments]:
+    reconstruction = face.reconstruction
+    pixels = to_pixels(points, reconstruction.camera)
     low, high = pixels.amin(dim=0), pixels.amax(dim=0)
     scale = (_WINDOW_PX - 4) / float((high - low).max())
-    offset = _WINDOW_PX / 2 - scale * (low + high) / 2
-    size = (_WINDOW_PX, _WINDOW_PX)
-    window = cropped(reconstruction.camera, torch.cat([scale * torch.eye(2), offset[:, None]], dim=1), size)
-    fragments = rasterise(to_clip(reconstruction.vertices, window), topology.faces, size)
-    camera_z = interpolate(fragments, to_camera(reconstruction.vertices, window)[:, 2:], topology.faces)[0]
-    shown = torch.where(fragments.triangle >= 0, topology.parts[fragments.triangle.clamp(min=0)], int(Part.SKIN))
-    reach = 2 * max(1, round(0.6 * scale)) + 1  # a little more than half a pixel of the photo
-    at = pixels * scale + offset
-    column, row = at.long().clamp(0, _WINDOW_PX - 1).unbind(dim=1)
-    group = _groups()[part]
-    soft = torch.zeros(len(points))
-    for index in group.unique().tolist():
-        clear = 1 - F.max_pool2d((_groups()[shown] != index).float()[None, None], reach, 1, reach // 2)
-        clear = F.avg_pool2d(clear, reach, 1, reach // 2)[0, 0]
-        soft = torch.where(group == index, clear[row, column], soft)
-    in_front = (to_camera(points, window)[:, 2] - camera_z[row, column]).abs() < _TOLERANCE_M
-    facing = (normals * toward_camera(points, reconstruction.camera)).sum(dim=1) > 0.1
-    return soft * in_front * facing * skin_at(face.skin, pixels)
+    crop = torch.cat([scale * torch.eye(2), (_WINDOW_PX / 2 - scale * (low + high) / 2)[:, None]], dim=1)
+    camera = cropped(reconstruction.camera, crop, (_WINDOW_PX, _WINDOW_PX))
+    clip = to_clip(reconstruction.vertices, camera)
+    fragments = rasterise(clip, reconstruction.topology.faces, camera.size)
+    return _Window(camera, crop, scale, float(camera.K[0, 0] / clip[:, 3].mean())), fragments
 
 
-def _groups() -> Tensor:
-    """[parts]: what may lie side by side in the photo without a lid or lip between."""
-    groups = torch.arange(len(Part))
-    groups[[int(Part.GUMS), int(Part.TEETH)]] = int(Part.MOUTH)
-    return groups
+def _within(here: Tensor, scale: float, metre_px: float) -> tuple[Tensor, Tensor]:
+    """([S, S], [S, S]): 1 where a part shows and not its edge; 1 where it shows, falling to 0 around there."""
+    depth = torch.from_numpy(distance_transform_edt(here.numpy())).float()
+    clear = (depth > min(_EDGE_PX * scale, 0.5 * float(depth.max()))).float()
+    beyond = torch.from_numpy(distance_transform_edt(~here.numpy())).float() / metre_px
+    return clear, torch.exp(-((beyond / _CARRIED_M) ** 2))
 
 
 def _plain(face: Face, part: Part, points: Tensor, colours: Tensor, visible: Tensor, light: float) -> Tensor:
@@ -151,11 +191,6 @@ def _plain(face: Face, part: Part, points: Tensor, colours: Tensor, visible: Ten
         brightest = colours[sure][colours[sure].mean(dim=1).argsort(descending=True)[: int(sure.sum()) // 2]]
         colour = brightest.median(dim=0).values
     return colour * darkness[:, None]
-
-
-def _pixels(face: Face, points: Tensor) -> Tensor:
-    clip = to_clip(points, face.reconstruction.camera)
-    return clip[:, :2] / clip[:, 3:]
 
 
 def _skin_colour(seen: UVTexture) -> Tensor:

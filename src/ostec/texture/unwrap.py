@@ -124,9 +124,10 @@ def inside_picture(points_px: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def skin_at(skin: SkinMask, points_px: Tensor) -> Tensor:
-    """[N]: the mask at photo pixels [N, 2]."""
+    """[N]: the mask at photo pixels [N, 2]; 0 beyond it."""
     affine = skin.mask_from_photo
-    return _at(skin.alpha[None, None], points_px @ affine[:, :2].T + affine[:, 2]).clamp(0, 1)
+    at = points_px @ affine[:, :2].T + affine[:, 2]
+    return _at(skin.alpha[None, None], at).clamp(0, 1) * inside_picture(at, (skin.alpha.shape[0], skin.alpha.shape[1]))
 
 
 def _face_window(camera: Camera, face: Reconstruction) -> Camera:
