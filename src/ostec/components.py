@@ -65,6 +65,7 @@ SHIPPED = (
     Shipped("selfie_segmentation.safetensors", "person mask", "Apache-2.0", _MEDIAPIPE),
     Shipped("face_prior.safetensors", "prior of facial texture", "Apache-2.0", "tools/train_prior.py"),
     Shipped("facemesh_topology.npz", "head mesh", "MIT", "ICT-FaceKit's neutral head, bent"),
+    Shipped("ict_topology.npz", "atlas and landmarks of ICT-FaceKit's head", "MIT", "tools/make_ict_topology.py"),
 )
 
 DATA = Path(__file__).parent / "data"

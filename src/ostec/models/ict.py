@@ -29,6 +29,13 @@ UNIT_M = 0.01
 _FROZEN = ("eyeLookDown", "eyeLookIn", "eyeLookOut", "eyeLookUp")
 """Expressions that the 468 points do not show."""
 _CONTOUR_WEIGHT = 0.5
+_LIDS = {
+    "eyeBlink_R": ([33, 133], [160, 159, 158], [144, 145, 153]),
+    "eyeBlink_L": ([263, 362], [387, 386, 385], [373, 374, 380]),
+}
+"""Expression -> FaceMesh points: corners of the eye, upper lid, lower lid."""
+_SLIT = 0.175, 0.19
+"""Height over width of an eye, as the network gives it, of shut eyes and of the narrowest open ones."""
 _LID_M = 0.0004
 """Between the eyeball and what lies on it."""
 
@@ -44,6 +51,8 @@ class ICTModel:
     """[C, V, 3], metres."""
     points: PointModel
     """What the solver needs of it."""
+    names: tuple[str, ...]
+    """Of the expressions."""
     start_weights: Tensor
     """[468]: how much a point tells of the head's pose."""
 
@@ -74,10 +83,23 @@ def fit_head(model: ICTModel, points: Tensor, presence: float, size: tuple[int, 
     centred = points.double() - torch.tensor([size[1] / 2, size[0] / 2, 0.0])
     start = similarity(torch.from_numpy(model.points.mean), centred, model.start_weights.double())
     fit = fit_points(model.points, centred.numpy(), (start[0], start[1].numpy(), start[2].numpy()))
-    camera, vertices = camera_of(fit, size), lids_on_eyes(model.head(fit.coefficients), model.topology)
+    coefficients = with_shut_eyes(fit.coefficients, points, model.names)
+    camera, vertices = camera_of(fit, size), lids_on_eyes(model.head(coefficients), model.topology)
     landmarks = Landmarks(to_pixels(vertices[model.topology.landmark_vertices], camera), presence)
     pitch_deg, yaw_deg, roll_deg = angles_deg(camera.R)
     return Reconstruction(vertices, model.topology, camera, landmarks, yaw_deg, pitch_deg, roll_deg)
+
+
+def with_shut_eyes(coefficients: Array, points: Tensor, names: Sequence[str]) -> Array:
+    """The coefficients, with eyes shut of which `points` [468, 3] leave but a slit: the network never shuts them."""
+    shut = coefficients.copy()
+    for name, (corners, upper, lower) in _LIDS.items():
+        index = len(coefficients) - len(names) + list(names).index(name)
+        width = (points[corners[0]] - points[corners[1]]).norm()
+        opening = float((points[upper] - points[lower]).norm(dim=1).mean() / width)
+        share = (_SLIT[1] - opening) / (_SLIT[1] - _SLIT[0])
+        shut[index] = max(shut[index], min(1.0, share))
+    return shut
 
 
 def lids_on_eyes(vertices: Tensor, topology: Topology) -> Tensor:
@@ -118,7 +140,7 @@ def ict_model(shapes: Shapes, arrays: Mapping[str, NDArray]) -> ICTModel:
         mean, basis, shapes.names, corners, arrays["point_shares"], arrays["contours"].astype(np.int64)
     )
     tensors = torch.from_numpy(mean).float(), torch.from_numpy(basis).float()
-    return ICTModel(topology, *tensors, points, load_facemesh_model().pose_weights)
+    return ICTModel(topology, *tensors, points, shapes.names, load_facemesh_model().pose_weights)
 
 
 def ict_topology(arrays: Mapping[str, NDArray]) -> Topology:

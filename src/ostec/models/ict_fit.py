@@ -117,6 +117,8 @@ def slid(model: PointModel, coefficients: Array, R: Array) -> tuple[Array, Array
 
     A contour point slides only away from the middle of the face, to whichever of its places lies farthest out.
     """
+    if not len(model.contours):
+        return model.mean, model.basis
     places = (model.slide_mean + np.tensordot(coefficients, model.slide_basis, 1)) @ R[:2].T
     outward = places[:, 0] - places[:, 0].mean(axis=0)
     outward /= np.linalg.norm(outward, axis=1, keepdims=True)

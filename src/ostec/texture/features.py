@@ -13,7 +13,7 @@ from ostec.geometry.align import warp
 from ostec.geometry.camera import cropped, to_camera, to_clip, to_pixels, toward_camera
 from ostec.geometry.raster import interpolate
 from ostec.interfaces import Rasteriser
-from ostec.texture.eyes import painted_eye
+from ostec.texture.eyes import painted_eyes
 from ostec.texture.fill import push_pull
 from ostec.texture.unwrap import TRUSTED, skin_at
 from ostec.types import Camera, Face, Fragments, Part, Texels, Topology, UVTexture
@@ -73,20 +73,19 @@ def feature_texture(face: Face, seen: UVTexture, rasterise: Rasteriser) -> UVTex
     colours, visible = _photographed(face, points, normals, layout.part, rasterise)
     skin = _skin_colour(seen)
     light = float(skin.mean()) / SKIN
-    mouth_shut = _lip_gap_m(face) < _LIP_GAP_M
     rgb = torch.zeros_like(colours)
-    for part in Part:
-        of_part = layout.part == part
-        if part in (Part.RIGHT_EYE, Part.LEFT_EYE):
-            vertices = face.reconstruction.vertices[topology.faces[topology.parts == part].unique()]
-            rgb[of_part] = painted_eye(vertices, points[of_part], colours[of_part], visible[of_part], light)
-        elif part in (Part.RIGHT_SOCKET, Part.LEFT_SOCKET):
-            visible[of_part] = 0
-            rgb[of_part] = skin * _SOCKET_TINT
-        elif part != Part.SKIN:
-            visible[of_part] *= 0.0 if mouth_shut else 1.0
-            plain = _plain(face, part, points[of_part], colours[of_part], visible[of_part], light)
-            rgb[of_part] = torch.lerp(plain, colours[of_part], visible[of_part][:, None])
+    eyes = [layout.part == int(part) for part in (Part.RIGHT_EYE, Part.LEFT_EYE)]
+    balls = [face.reconstruction.vertices[topology.faces[topology.parts == int(k)].unique()] for k in _SEARCHED[:2]]
+    at, have, sure = ([values[eye] for eye in eyes] for values in (points, colours, visible))
+    for eye, painted in zip(eyes, painted_eyes(balls, at, have, sure, light), strict=True):
+        rgb[eye] = painted
+    rgb[(layout.part == int(Part.RIGHT_SOCKET)) | (layout.part == int(Part.LEFT_SOCKET))] = skin * _SOCKET_TINT
+    if _lip_gap_m(face) < _LIP_GAP_M:
+        visible = torch.where(_GROUPS[layout.part] == int(Part.MOUTH), 0.0, visible)
+    for part in (Part.TEETH, Part.GUMS, Part.MOUTH):
+        own = layout.part == int(part)
+        plain = _plain(face, part, points[own], colours[own], visible[own], light)
+        rgb[own] = torch.lerp(plain, colours[own], visible[own][:, None])
     return _laid_out(layout, rgb.clamp(0, 1), visible, seen)
 
 
