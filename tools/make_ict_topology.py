@@ -74,9 +74,8 @@ def main(faces: Path, ict: Path, out: Path = TOPOLOGY_FILE) -> None:
     fits = [fit * [1.0, -1.0, -1.0] for fit in portrait_fits(faces)][::EVERY]
     arrays = make(read_head(ict), fits, ict)
     np.savez_compressed(out, **arrays)
-    print(
-        f"{out}: {len(arrays['kept'])} vertices, {2 * len(arrays['right_faces'])} triangles, {out.stat().st_size / 1024:.0f} KiB"
-    )
+    triangles = 2 * len(arrays["right_faces"])
+    print(f"{out}: {len(arrays['kept'])} vertices, {triangles} triangles, {out.stat().st_size / 1024:.0f} KiB")
 
 
 if __name__ == "__main__":

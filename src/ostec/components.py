@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 DETECTORS = {"mediapipe": "ostec.models.detect:load_detector"}
 RECONSTRUCTORS = {
-    "mediapipe": "ostec.models.facemesh:load_facemesh_reconstructor",
     "ict": "ostec.models.ict:load_ict_reconstructor",
+    "mediapipe": "ostec.models.facemesh:load_facemesh_reconstructor",
 }
 SEGMENTERS = {"built-in": "ostec.models.segment:load_segmenter"}
 COMPLETERS = {

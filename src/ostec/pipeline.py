@@ -18,7 +18,7 @@ from ostec.geometry.render import portrait_camera, render
 from ostec.geometry.texels import bake_texels
 from ostec.interfaces import Parts, Progress
 from ostec.settings import Settings
-from ostec.texture.features import chart_of_parts, feature_texture, over
+from ostec.texture.features import chart_of_parts, feature_texture, with_features
 from ostec.texture.fill import bleed
 from ostec.texture.shoot import shoot
 from ostec.texture.unwrap import TRUSTED, unwrap, without_islands
@@ -61,11 +61,11 @@ def complete_face(
     with watch("complete", 0.4):  # what it does not show
         mode = choose_mode(settings.mode, reconstruction.yaw_deg)
         face = Face(photo, reconstruction, skin, texels, mode)
-        features = feature_texture(face, seen, parts.rasterise)
+        face = replace(face, features=feature_texture(face, seen, parts.rasterise))
         atlas = Atlas().add("photo", seen, PHOTO_PRIORITY[mode])
         completed = parts.completer(face, atlas, settings, watch.within(0.4, 0.75))
     with watch("finish", 0.75):
-        seen, texture = (over(part, features, texels, reconstruction.topology) for part in (seen, completed.texture))
+        seen, texture = with_features(seen, face), with_features(completed.texture, face)
         chart = chart_of_parts(texels, reconstruction.topology)
         texture = replace(texture, rgb=bleed(texture.rgb, chart, size[0] // 64))
     with watch("frontalise", 0.8):

@@ -256,6 +256,8 @@ class Face:
     texels: Texels
     mode: Literal["soft", "hard"]
     """soft keeps the photo's texels where they are trusted; hard keeps only the photo's colours."""
+    features: UVTexture | None = None
+    """Eyes, teeth and the inside of the mouth, of heads that have them apart from the skin."""
 
 
 @dataclass(frozen=True)

@@ -95,13 +95,13 @@ def test_an_eye_that_is_hidden_takes_after_the_other() -> None:
 
 def test_shut_eyes_look_like_their_lids() -> None:
     skin = torch.tensor([0.7, 0.5, 0.4]).expand(len(ball()), 3)
-    for painted in paint((between_lids(ball()),) * 2, (skin, skin)):
+    for painted in paint((between_lids(ball()), between_lids(ball())), (skin, skin)):
         assert torch.allclose(painted, skin, atol=1e-6)
 
 
 def test_eyes_of_which_nothing_is_seen_have_pupil_iris_and_white() -> None:
     nothing = torch.zeros(len(ball()))
-    for painted in paint((nothing, nothing), (torch.ones(len(ball()), 3),) * 2):
+    for painted in paint((nothing, nothing), (torch.ones(len(ball()), 3), torch.ones(len(ball()), 3))):
         ahead = (ball() @ torch.tensor([0.0, 0, 1])).argmax()
         side = F.normalize(torch.tensor([1.0, 0, 0.5]), dim=0)
         assert painted[ahead].max() < 0.1

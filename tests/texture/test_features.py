@@ -11,7 +11,7 @@ from torch import Tensor
 from ostec.geometry.raster import rasterise
 from ostec.geometry.texels import bake_texels
 from ostec.models.facemesh import fit_head, load_facemesh_model
-from ostec.texture.features import MOUTH, chart_of_parts, feature_texture, over
+from ostec.texture.features import MOUTH, chart_of_parts, feature_texture, with_features
 from ostec.texture.unwrap import unwrap
 from ostec.types import Camera, Face, Landmarks, Part, Photo, Reconstruction, SkinMask, Topology
 
@@ -106,7 +106,7 @@ def painted(face: Face) -> tuple[Tensor, Tensor, Tensor]:
     seen = unwrap(face.photo.rgb, face.reconstruction.camera, face.reconstruction, face.texels, rasterise)
     features = feature_texture(face, seen, rasterise)
     assert features is not None
-    texture = over(seen, features, face.texels, face.reconstruction.topology)
+    texture = with_features(seen, replace(face, features=features))
     assert torch.equal(texture.rgb[:, face.texels.inside], seen.rgb[:, face.texels.inside])
     assert (features.rgb[:, face.texels.inside] == 0).all()
     topology = face.reconstruction.topology
@@ -168,5 +168,5 @@ def test_heads_that_are_all_skin_stay_as_they_are(size: tuple[int, int]) -> None
     face = replace(flat_face(), reconstruction=head, texels=texels)
     seen = unwrap(face.photo.rgb, head.camera, head, texels, rasterise)
     assert feature_texture(face, seen, rasterise) is None
-    assert over(seen, None, texels, head.topology) is seen
+    assert with_features(seen, face) is seen
     assert chart_of_parts(texels, head.topology) is texels.inside

@@ -13,6 +13,7 @@ from ostec.completion.rotation import complete_by_rotation
 from ostec.completion.search import DEFAULT, ORIGINAL, best_of_random, search
 from ostec.interfaces import Completer, Generator, Judges, Progress, Rasteriser
 from ostec.settings import Settings
+from ostec.texture.features import chart_of_parts, with_features
 from ostec.texture.shoot import shoot
 from ostec.texture.views import FRONT, in_batches, plan_views
 from ostec.types import Atlas, Completed, Completion, Face, Shot
@@ -48,8 +49,9 @@ class ProjectionCompleter:
         completed = complete_by_rotation(face, atlas, batches, under.texture.rgb, finish, self.rasterise, size_px)
         frontal = None
         if settings.frontalize:
-            known = face.texels.inside.float()
-            shot = shoot(face.reconstruction, completed.texture.rgb, known, FRONT, size_px, self.rasterise)
+            known = chart_of_parts(face.texels, face.reconstruction.topology).float()
+            shown = with_features(completed.texture, face).rgb
+            shot = shoot(face.reconstruction, shown, known, FRONT, size_px, self.rasterise)
             weights = {**WEIGHTS, "identity": FRONTAL_IDENTITY_WEIGHT}
             tell = _between(progress, "frontal", end, 1.0)
             (done,) = finisher.finish((shot,), settings.iterations_frontalize, weights, tell)

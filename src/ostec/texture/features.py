@@ -89,13 +89,13 @@ def feature_texture(face: Face, seen: UVTexture, rasterise: Rasteriser) -> UVTex
     return _laid_out(layout, rgb.clamp(0, 1), visible, seen)
 
 
-def over(skin: UVTexture, features: UVTexture | None, texels: Texels, topology: Topology) -> UVTexture:
-    """`skin` with the other parts laid beside it."""
-    if features is None:
+def with_features(skin: UVTexture, face: Face) -> UVTexture:
+    """`skin` with the face's other parts laid beside it."""
+    if face.features is None:
         return skin
-    other = chart_of_parts(texels, topology) & ~texels.inside
-    rgb = torch.where(other, features.rgb, skin.rgb)
-    return replace(skin, rgb=rgb, confidence=torch.where(other, features.confidence, skin.confidence))
+    other = chart_of_parts(face.texels, face.reconstruction.topology) & ~face.texels.inside
+    rgb = torch.where(other, face.features.rgb, skin.rgb)
+    return replace(skin, rgb=rgb, confidence=torch.where(other, face.features.confidence, skin.confidence))
 
 
 @lru_cache(maxsize=2)  # tensors are hashed by identity: all faces of one model share their chart
