@@ -127,7 +127,8 @@ def skin_at(skin: SkinMask, points_px: Tensor) -> Tensor:
     """[N]: the mask at photo pixels [N, 2]; 0 beyond it."""
     affine = skin.mask_from_photo
     at = points_px @ affine[:, :2].T + affine[:, 2]
-    return _at(skin.alpha[None, None], at).clamp(0, 1) * inside_picture(at, (skin.alpha.shape[0], skin.alpha.shape[1]))
+    within = ((at >= 0) & (at <= torch.tensor(skin.alpha.shape).flip(0))).all(dim=-1)
+    return _at(skin.alpha[None, None], at).clamp(0, 1) * within
 
 
 def _face_window(camera: Camera, face: Reconstruction) -> Camera:
