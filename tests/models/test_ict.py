@@ -145,6 +145,21 @@ def test_auto_takes_it_as_soon_as_its_file_is_there(tmp_path: Path) -> None:
         ict.load_ict_reconstructor(tmp_path / "nowhere", "cpu")
 
 
+def test_eyes_of_which_the_network_leaves_a_slit_are_shut() -> None:
+    points = load_facemesh_model().face_mean.clone()
+    coefficients = np.zeros(IDENTITIES + len(EXPRESSIONS))
+    coefficients[IDENTITIES + EXPRESSIONS.index("eyeBlink_L")] = 0.3
+    assert np.array_equal(ict.with_shut_eyes(coefficients, points, EXPRESSIONS), coefficients)
+    corners, upper, lower = ict._LIDS["eyeBlink_R"]
+    middle = (points[upper] + points[lower]) / 2
+    width = (points[corners[0]] - points[corners[1]]).norm()
+    points[upper], points[lower] = (middle + side * width * torch.tensor([0.0, 0.08, 0.0]) for side in (1, -1))
+    shut = ict.with_shut_eyes(coefficients, points, EXPRESSIONS)
+    changed = np.flatnonzero(shut != coefficients)
+    assert changed.tolist() == [IDENTITIES + EXPRESSIONS.index("eyeBlink_R")]
+    assert shut[changed[0]] == 1.0
+
+
 @pytest.fixture(scope="module")
 def model(assets: Path) -> ict.ICTModel:
     path = assets / "ict" / ict_files.MODEL_FILE
