@@ -30,15 +30,23 @@ class Wanted:
     """[F, 3] at the corners; where it is constant, `along` goes along the first edge."""
 
 
-def lay_out(shape: Array, triangles: Index, border: Index, mirror: Index, wanted: Wanted, steps: int = 3000) -> Array:
+def lay_out(
+    shape: Array,
+    triangles: Index,
+    border: Index,
+    mirror: Index,
+    wanted: Wanted,
+    steps: int = 3000,
+    start: Array | None = None,
+) -> Array:
     """[V, 2] UV in MARGIN..1 - MARGIN, (0, 0) top left, the subject's left on the right, exactly symmetric.
 
     Least symmetric Dirichlet energy (Smith and Schaefer 2015) towards the wanted triangles, with the border on a
-    superellipse, from Tutte's embedding, by conjugate gradients smoothed by the Laplacian; steps that flip a
-    triangle are cut short. `border` runs from the top over the subject's left.
+    superellipse, from `start` [V, 2] or Tutte's embedding, by conjugate gradients smoothed by the Laplacian; steps that
+    flip a triangle are cut short. `border` runs from the top over the subject's left.
     """
     chart = Chart(triangles, *_references(shape, triangles, wanted), border)
-    flat = chart.start(len(shape))
+    flat = chart.start(len(shape)) if start is None else (2 * start - 1) * chart.radius / (1 - 2 * MARGIN)
     metric = factorized((chart.stiffness(len(shape)) * 4 + chart.border_stiffness(len(shape))).tocsc())
     energy, gradient = chart.energy(flat)
     direction, last, last_slope = np.zeros_like(flat), np.zeros_like(flat), 1.0

@@ -14,9 +14,10 @@ from ostec.components import DATA, SHIPPED, check_shipped
 from ostec.errors import BadSettings, OstecError, UnknownComponent
 from ostec.io import write_atomically
 from ostec.models.download import check_downloaded, download
+from ostec.models.ict_download import download_ict
 from ostec.models.library import find, weights_folders
 from ostec.models.stylegan2_files import converted
-from ostec.models.weight_files import LIBRARY, WeightFile
+from ostec.models.weight_files import ICT_FACEKIT, LIBRARY, WeightFile
 
 _DONE, _SET_UP = 0, 2
 Complain = Callable[[object, int], int]
@@ -93,4 +94,5 @@ def _download(entry: WeightFile, folder: Path) -> Path:
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(entry.file, total=None)
-        return download(entry, folder, lambda done, total: bar.update(task, completed=done, total=total or None))
+        bring = download_ict if entry == ICT_FACEKIT else download
+        return bring(entry, folder, lambda done, total: bar.update(task, completed=done, total=total or None))

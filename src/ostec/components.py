@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 DETECTORS = {"mediapipe": "ostec.models.detect:load_detector"}
 RECONSTRUCTORS = {
+    "ict": "ostec.models.ict:load_ict_reconstructor",
     "mediapipe": "ostec.models.facemesh:load_facemesh_reconstructor",
     "deep3d": "ostec.models.deep3d:load_deep3d_reconstructor",
     "ganfit": "ostec.models.ganfit:load_ganfit_reconstructor",
@@ -29,11 +30,11 @@ COMPLETERS = {
 }
 RASTERISERS = {"cpu": "ostec.geometry.raster:rasterise"}
 """Name -> "module:factory"; a rasteriser is a plain function, so there the factory is the part itself."""
-NEEDS_WEIGHTS = frozenset(("projection", "deep3d", "ganfit", "file"))
+NEEDS_WEIGHTS = frozenset(("projection", "ict", "deep3d", "ganfit", "file"))
 """Whose factory takes (folder with weight files or None, device)."""
 AUTO: Mapping[str, tuple[str, ...]] = {
     "detector": ("mediapipe",),
-    "reconstructor": ("mediapipe",),
+    "reconstructor": ("ict", "mediapipe"),
     "segmenter": ("built-in",),
     "completer": ("projection", "prior"),
     "rasteriser": ("cpu",),
@@ -68,6 +69,7 @@ SHIPPED = (
     Shipped("selfie_segmentation.safetensors", "person mask", "Apache-2.0", _MEDIAPIPE),
     Shipped("face_prior.safetensors", "prior of facial texture", "Apache-2.0", "tools/train_prior.py"),
     Shipped("facemesh_topology.npz", "head mesh", "MIT", "ICT-FaceKit's neutral head, bent"),
+    Shipped("ict_topology.npz", "atlas and landmarks of ICT-FaceKit's head", "MIT", "tools/make_ict_topology.py"),
 )
 
 DATA = Path(__file__).parent / "data"

@@ -18,6 +18,7 @@ from ostec.geometry.render import portrait_camera, render
 from ostec.geometry.texels import bake_texels
 from ostec.interfaces import Parts, Progress
 from ostec.settings import Settings
+from ostec.texture.features import chart_of_parts, feature_texture, with_features
 from ostec.texture.fill import bleed
 from ostec.texture.shoot import shoot
 from ostec.texture.unwrap import TRUSTED, unwrap, without_islands
@@ -60,11 +61,15 @@ def complete_face(
     with watch("complete", 0.4):  # what it does not show
         mode = choose_mode(settings.mode, reconstruction.yaw_deg)
         face = Face(photo, reconstruction, skin, texels, mode)
+        face = replace(face, features=feature_texture(face, seen, parts.rasterise))
         atlas = Atlas().add("photo", seen, PHOTO_PRIORITY[mode])
         completed = parts.completer(face, atlas, settings, watch.within(0.4, 0.75))
     with watch("finish", 0.75):
-        reach_px = size[0] // 64 if bool(reconstruction.topology.paintable.all()) else 2 * size[0]
-        texture = replace(completed.texture, rgb=bleed(completed.texture.rgb, texels.inside, reach_px))
+        seen, texture = with_features(seen, face), with_features(completed.texture, face)
+        topology = reconstruction.topology
+        whole = topology.parts is not None or bool(topology.paintable.all())
+        reach_px = size[0] // 64 if whole else 2 * size[0]
+        texture = replace(texture, rgb=bleed(texture.rgb, chart_of_parts(texels, topology), reach_px))
     with watch("frontalise", 0.8):
         frontal = completed.frontal
         if frontal is None and settings.frontalize:

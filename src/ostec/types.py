@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import IntEnum
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,6 +55,21 @@ class Landmarks:
     """0..1."""
 
 
+class Part(IntEnum):
+    """What a triangle of a head belongs to; right and left are the subject's."""
+
+    SKIN = 0
+    RIGHT_EYE = 1
+    LEFT_EYE = 2
+    RIGHT_SOCKET = 3
+    LEFT_SOCKET = 4
+    MOUTH = 5
+    """The hollow behind the lips."""
+    GUMS = 6
+    """And the tongue."""
+    TEETH = 7
+
+
 @dataclass(frozen=True)
 class Topology:
     """What all meshes of one face model share. Two faces of one model hold the same object."""
@@ -71,6 +87,10 @@ class Topology:
     mirror: Tensor | None
     """[V] int64 involution onto the vertex of the other side, or None. With it, u -> 1 - u mirrors the texture."""
     name: str = ""
+    facemesh_uv: Tensor | None = None
+    """[V, 2]: where the vertex lies on the FaceMesh head's chart, NaN beyond it; None where that is not known."""
+    parts: Tensor | None = None
+    """[F] int64, values of `Part`; None where all is skin."""
 
 
 @dataclass(frozen=True)
@@ -238,6 +258,8 @@ class Face:
     texels: Texels
     mode: Literal["soft", "hard"]
     """soft keeps the photo's texels where they are trusted; hard keeps only the photo's colours."""
+    features: UVTexture | None = None
+    """Eyes, teeth and the inside of the mouth, of heads that have them apart from the skin."""
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,33 @@ def test_other_topologies_find_their_place_by_the_shape() -> None:
     assert (known.texture.rgb - found.texture.rgb)[:, inside].abs().mean() < 0.01
 
 
+def test_topologies_that_know_facemeshs_chart_are_told_at_once_where_their_vertices_lie() -> None:
+    truth, face = known_face(1), head(35.0)
+    prior = replace(PRIOR, head=replace(PRIOR.head, topology="facemesh"))
+    own = replace(face, topology=replace(face.topology, name="facemesh"))
+    stranger = replace(face, topology=replace(face.topology, name="stranger", facemesh_uv=face.topology.uv))
+    _, inside, known = complete(own, truth, PriorCompleter(prior))
+    _, _, found = complete(stranger, truth, PriorCompleter(prior))
+    assert (known.texture.rgb - found.texture.rgb)[:, inside].abs().max() < 0.01
+
+
+def test_beyond_facemeshs_chart_skin_goes_on_without_a_step() -> None:
+    truth, face = known_face(1), head(35.0)
+    prior = replace(PRIOR, head=replace(PRIOR.head, topology="facemesh"))
+    beyond = face.topology.uv[:, 1:] < 0.3
+    uv = torch.where(beyond, torch.nan, face.topology.uv)
+    stranger = replace(face, topology=replace(face.topology, name="stranger", facemesh_uv=uv))
+    seen, inside, done = complete(stranger, truth, PriorCompleter(prior))
+    hidden = inside & (seen.confidence < 0)
+    steps = done.texture.rgb.diff(dim=1).abs().amax(dim=0)
+    both = hidden[1:] & hidden[:-1]
+    row = int(0.3 * SIZE[0])
+    rim = steps[row - 4 : row + 4][both[row - 4 : row + 4]]
+    assert len(rim) > 50
+    assert float(rim.quantile(0.9)) < 0.03
+    assert torch.isfinite(done.texture.rgb).all()
+
+
 def test_a_face_model_without_symmetry_is_completed_and_says_so() -> None:
     face = head(30.0)
     face = replace(face, topology=replace(face.topology, mirror=None))

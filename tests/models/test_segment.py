@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from synthetic import head, photograph
 from torch import Tensor
 
 from ostec.geometry.align import apply_affine, warp
-from ostec.geometry.camera import cropped
+from ostec.geometry.camera import cropped, to_pixels
 from ostec.models import segment
 from ostec.models.segment import MASK_PX, SkinSegmenter, Zones, head_square, occluders, skin_misfit
 from ostec.types import Photo, Reconstruction
@@ -34,6 +36,17 @@ def crop(texture: Tensor, face: Reconstruction = FACE) -> tuple[Tensor, Zones, T
 def hidden(rgb: Tensor, zones: Zones, normals: Tensor, facing: Tensor) -> Tensor:
     misfit = skin_misfit(rgb, normals, zones.sure_skin & (facing > 0.3))
     return occluders(rgb, misfit, ALL, zones)
+
+
+def test_the_mask_holds_the_face_and_leaves_out_crown_and_shoulders() -> None:
+    whole = head_square(FACE)
+    high = FACE.vertices[:, 1] > FACE.vertices[:, 1].median()
+    uv = torch.where(high[:, None], FACE.topology.uv, torch.nan)
+    upper = replace(FACE, topology=replace(FACE.topology, facemesh_uv=uv))
+    pixels = apply_affine(head_square(upper), to_pixels(FACE.vertices, FACE.camera))
+    assert pixels[high].min() >= 0 and pixels[high].max() <= MASK_PX
+    assert pixels[:, 1].max() > MASK_PX
+    assert float(head_square(upper)[:, :2].det()) > float(whole[:, :2].det())
 
 
 def test_bare_skin_is_kept() -> None:

@@ -11,7 +11,7 @@ from synthetic import SHAPE, all_skin, head, mirrored_head, paint, photograph
 from ostec.geometry.camera import to_pixels, toward_camera
 from ostec.geometry.raster import rasterise
 from ostec.geometry.texels import bake_texels
-from ostec.texture.unwrap import TRUSTED, sample_picture, unwrap, without_islands
+from ostec.texture.unwrap import TRUSTED, sample_picture, skin_at, unwrap, without_islands
 from ostec.types import Photo, SkinMask, UVTexture
 
 SIZE = (192, 192)
@@ -115,6 +115,12 @@ def test_the_skin_mask_hides_what_it_hides() -> None:
     assert (seen.confidence == -1)[texels.inside & (x_px > 134)].all()
     left = x_px < 120
     assert (seen.confidence - free.confidence)[left].abs().max() < 1e-5
+
+
+def test_beyond_the_skin_mask_nothing_is_skin() -> None:
+    skin = SkinMask(torch.ones(8, 8), torch.tensor([[0.5, 0, 0], [0, 0.5, 0]]))
+    points_px = torch.tensor([[0.1, 0.1], [15.9, 15.9], [16.1, 5.0], [5.0, -0.1]])
+    assert skin_at(skin, points_px).tolist() == [1, 1, 0, 0]
 
 
 def test_a_picture_finer_than_the_texture_does_not_alias() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -95,7 +96,9 @@ class PriorCompleter:
             guess = guess + with_mirror(low.flip(2) + skin - skin.flip(2) - guess, share[0], known)
         std = push_pull(torch.where(domain, std, 0.0)[None], domain.float())
         guess, std, low = cells.spread(torch.cat([guess, std, low])).split([3, 1, 3])
-        return torch.where(cells.near, guess, light), std[0].clamp(min=0), low
+        if not torch.equal(cells.near, texels.inside):
+            guess = light + push_pull(guess - light, cells.near.float())
+        return guess, std[0].clamp(min=0), low
 
 
 @dataclass(frozen=True)
@@ -116,10 +119,11 @@ class Cells:
         if topology.name == head.topology:
             y, x = ((torch.arange(n) + 0.5) / n for n in inside.shape)
             return cls(torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1), inside, grid_px)
-        anchors = reconstruction.vertices[topology.landmark_vertices]
-        uv = carried_over(head.points, head.landmarks, reconstruction.vertices, anchors, head.uv)
-        corners = uv[topology.faces[face.texels.triangle.clamp(min=0)]]
-        uv = (corners * face.texels.barycentrics[..., None]).sum(dim=-2)
+        uv = topology.facemesh_uv
+        if uv is None or head.topology != "facemesh":
+            anchors = reconstruction.vertices[topology.landmark_vertices]
+            uv = carried_over(head.points, head.landmarks, reconstruction.vertices, anchors, head.uv)
+        uv = _on_texels(uv, topology.faces, face.texels.triangle, face.texels.barycentrics)
         near = inside & torch.isfinite(uv).all(dim=-1)
         return cls(torch.where(near[..., None], uv, 0.0), near, grid_px)
 
@@ -138,6 +142,13 @@ class Cells:
         """[C, Hu, Wu]: a grid [C, G, G] at the texels, bicubic."""
         at = (self.uv * 2 - 1)[None]
         return F.grid_sample(grid[None], at, "bicubic", "border", align_corners=False)[0]
+
+
+@lru_cache(maxsize=2)  # tensors are hashed by identity: faces of one model may share all four
+def _on_texels(values: Tensor, faces: Tensor, triangle: Tensor, barycentrics: Tensor) -> Tensor:
+    """[Hu, Wu, C]: what the vertices carry, `values` [V, C], in every texel."""
+    corners = values[faces[triangle.clamp(min=0)]]
+    return (corners * barycentrics[..., None]).sum(dim=-2)
 
 
 def with_mirror(difference: Tensor, share: Tensor, known: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from ostec.completion.search import DEFAULT, ORIGINAL, Found, best_of_random, se
 from ostec.completion.tuning import tuned_pictures
 from ostec.interfaces import Completer, Encoder, Generator, Judges, Progress, Rasteriser
 from ostec.settings import Settings
+from ostec.texture.features import chart_of_parts, with_features
 from ostec.texture.released import join_as_released
 from ostec.texture.shoot import shoot
 from ostec.texture.views import FRONT, in_batches, plan_views
@@ -80,7 +81,8 @@ class ProjectionCompleter:
         self, face: Face, completed: Completed, settings: Settings, finisher: _Finisher, progress: Progress
     ) -> Tensor:
         """[3, R, R]: the completed face from the front, with hair, ears and background that the generator makes up."""
-        known, rgb = face.texels.inside.float(), completed.texture.rgb
+        known = chart_of_parts(face.texels, face.reconstruction.topology).float()
+        rgb = with_features(completed.texture, face).rgb
         shot = shoot(face.reconstruction, rgb, known, _FRONTAL, self.generator.resolution, self.rasterise)
         weights = {**WEIGHTS, "identity": FRONTAL_IDENTITY_WEIGHT}
         tell = _between(progress, _FRONTAL.name, 1 - _FRONTAL_SHARE, 1.0)

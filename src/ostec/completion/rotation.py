@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ostec.interfaces import Rasteriser
+from ostec.texture.features import with_features
 from ostec.texture.shoot import shoot
 from ostec.texture.stitch import match_colour, stitch
 from ostec.texture.unwrap import TRUSTED, unwrap
@@ -37,8 +38,9 @@ def complete_by_rotation(
     texture = join(face, atlas)
     completions: list[Completion] = []
     for index, views in enumerate(batches):
-        known = (texture.confidence >= trusted).float()
-        shots = tuple(shoot(face.reconstruction, texture.rgb, known, view, size_px, rasterise) for view in views)
+        whole = with_features(texture, face)
+        known = (whole.confidence >= trusted).float()
+        shots = tuple(shoot(face.reconstruction, whole.rgb, known, view, size_px, rasterise) for view in views)
         for completion in finish(shots, index / len(batches), 1 / len(batches)):
             shot = completion.shot
             unwrapped = unwrap(completion.image, shot.camera, face.reconstruction, face.texels, rasterise)

@@ -1,4 +1,4 @@
-"""Normals of triangle meshes."""
+"""Normals of triangle meshes, and a sphere through points."""
 
 from __future__ import annotations
 
@@ -30,6 +30,17 @@ def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
     sums = torch.zeros(len(vertices), 3, dtype=torch.int64, device=vertices.device)
     sums.index_add_(0, faces.flatten(), shares.view(-1, 3))
     return _unit(sums.double()).to(vertices.dtype)
+
+
+def sphere(points: Tensor) -> tuple[Tensor, float]:
+    """Centre [3] and radius of the sphere nearest to `points` [M, 3], by linear least squares."""
+    points = points.double()
+    middle = points.mean(dim=0)
+    own = points - middle
+    system = torch.cat([2 * own, torch.ones_like(own[:, :1])], dim=1)
+    solution = torch.linalg.lstsq(system, own.square().sum(dim=1, keepdim=True)).solution[:, 0]
+    radius = float((solution[3] + solution[:3].square().sum()).sqrt())
+    return (middle + solution[:3]).float(), radius
 
 
 def _unit(vectors: Tensor) -> Tensor:

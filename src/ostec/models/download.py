@@ -42,7 +42,7 @@ def download(
         return target
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _transfer(entry.url, part, tell, pause_s, stall_s)
+        transfer(entry.url, part, tell, pause_s, stall_s)
         checksum = _check(entry, part)
         (folder / f"{entry.file}.sha256").write_text(f"{checksum}  {entry.file}\n")
         os.replace(part, target)
@@ -78,7 +78,10 @@ class _Refused(Exception):
         self.status = answer.status_code
 
 
-def _transfer(url: str, part: Path, tell: Callable[[int, int], object], pause_s: float, stall_s: float) -> None:
+def transfer(
+    url: str, part: Path, tell: Callable[[int, int], object], pause_s: float, stall_s: float = _STALL_S
+) -> None:
+    """The whole of `url` in `part`, of which a beginning may be there. Raises `CannotDownload`."""
     reason = ""
     for attempt in range(_ATTEMPTS):
         if attempt:

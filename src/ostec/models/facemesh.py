@@ -67,16 +67,22 @@ class FaceMeshReconstructor:
 
     def __call__(self, photo: Photo, detection: Detection) -> Reconstruction:
         """Raises `NoFace` where the network sees none at the detection."""
-        points, presence = mesh_points(self._net, photo, detection)
-        if presence < SURELY_UPRIGHT:  # the detector takes foreheads of heads upside down for chins
-            turned = replace(detection, points_px=detection.points_px[[1, 0, *range(2, 6)]])
-            points, presence = max((points, presence), mesh_points(self._net, photo, turned), key=lambda fit: fit[1])
-        if presence < LEAST_PRESENCE:
-            raise NoFace(
-                f"{photo.name}: no face can be fitted where one was detected (presence {presence:.2f}, at least "
-                f"{LEAST_PRESENCE} is needed). Give a photo that shows the face larger, sharper or less covered."
-            )
+        points, presence = face_points(self._net, photo, detection)
         return fit_head(self.model, points, presence, photo.size)
+
+
+def face_points(net: FaceMeshNet, photo: Photo, detection: Detection) -> tuple[Tensor, float]:
+    """`mesh_points` of a face that may be upside down. Raises `NoFace` where the network sees none."""
+    points, presence = mesh_points(net, photo, detection)
+    if presence < SURELY_UPRIGHT:  # the detector takes foreheads of heads upside down for chins
+        turned = replace(detection, points_px=detection.points_px[[1, 0, *range(2, 6)]])
+        points, presence = max((points, presence), mesh_points(net, photo, turned), key=lambda fit: fit[1])
+    if presence < LEAST_PRESENCE:
+        raise NoFace(
+            f"{photo.name}: no face can be fitted where one was detected (presence {presence:.2f}, at least "
+            f"{LEAST_PRESENCE} is needed). Give a photo that shows the face larger, sharper or less covered."
+        )
+    return points, presence
 
 
 def fit_head(model: FaceMeshModel, points: Tensor, presence: float, size: tuple[int, int]) -> Reconstruction:

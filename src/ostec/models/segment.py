@@ -58,8 +58,11 @@ class SkinSegmenter:
 
 
 def head_square(reconstruction: Reconstruction) -> Tensor:
-    """[2, 3] affine from photo px to an upright square mask that holds the whole mesh."""
-    points_px = to_pixels(reconstruction.vertices, reconstruction.camera).double()
+    """[2, 3] affine from photo px to an upright square mask that holds the whole mesh, or of one with crown and
+    shoulders what the FaceMesh head has."""
+    vertices, uv = reconstruction.vertices, reconstruction.topology.facemesh_uv
+    vertices = vertices if uv is None else vertices[uv.isfinite().all(dim=1)]
+    points_px = to_pixels(vertices, reconstruction.camera).double()
     angle = math.radians(reconstruction.roll_deg)
     turn = torch.tensor([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]], dtype=torch.float64)
     upright = points_px @ turn.T

@@ -339,7 +339,16 @@ OSTEC_TOPOLOGY = (
         sha256="c16c999a4ed9b29a7d3769a5862707408a5d9e679d1473d390f72f83866899e2",
     ),
 )
+ICT_FACEKIT = WeightFile(
+    "ict-facekit",
+    "ict_face_model.npz",
+    "head model ICT-FaceKit, packed",
+    "MIT (USC Institute for Creative Technologies)",
+    "https://raw.githubusercontent.com/ICT-VGL/ICT-FaceKit/da5f95a607f5e6b37755b38d3385d7f2853732e5/FaceXModel",
+    megabytes=17,
+)
 PARTS: Mapping[str, tuple[WeightFile, ...]] = {
+    "ict": (ICT_FACEKIT,),
     "deep3d": (*DEEP3D, *BFM09, *OSTEC_TOPOLOGY),
     "ganfit": OSTEC_TOPOLOGY,
     "file": (),

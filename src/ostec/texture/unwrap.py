@@ -128,9 +128,11 @@ def inside_picture(points_px: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def skin_at(skin: SkinMask, points_px: Tensor) -> Tensor:
-    """[N]: the mask at photo pixels [N, 2]."""
+    """[N]: the mask at photo pixels [N, 2]; 0 beyond it."""
     affine = skin.mask_from_photo
-    return _at(skin.alpha[None, None], points_px @ affine[:, :2].T + affine[:, 2]).clamp(0, 1)
+    at = points_px @ affine[:, :2].T + affine[:, 2]
+    within = ((at >= 0) & (at <= torch.tensor(skin.alpha.shape).flip(0))).all(dim=-1)
+    return _at(skin.alpha[None, None], at).clamp(0, 1) * within
 
 
 def _face_window(camera: Camera, face: Reconstruction) -> Camera:

@@ -1,0 +1,92 @@
+"""ICT-FaceKit from its public OBJ files: one for each shape, packed into one file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ostec.errors import BadWeights, CannotWrite
+from ostec.models.download import sha256, transfer
+from ostec.models.ict_files import EXPRESSIONS, IDENTITIES, VERTICES
+from ostec.models.weight_files import WeightFile
+
+NEUTRAL = "generic_neutral_mesh"
+SHAPES = (NEUTRAL, *(f"identity{k:03d}" for k in range(IDENTITIES)), *EXPRESSIONS)
+"""The OBJ files of `FaceXModel` that are made use of, without their ending."""
+_LARGEST_BYTES = 1 << 25
+
+
+def download_ict(
+    entry: WeightFile, folder: Path, tell: Callable[[int, int], object] = lambda done, total: None, pause_s: float = 2.0
+) -> Path:
+    """Bring `entry`, whose address is that of the OBJ files' folder, into `folder`, unless it is there.
+
+    `tell(bytes so far, 0)` is called as they come. The shapes that came are kept in the folder `FILE.part` until all
+    have, so that the next call goes on from there. Raises `CannotDownload`, `CannotWrite`; `BadWeights` where an OBJ
+    file is not one of ICT-FaceKit's.
+    """
+    target, parts = folder / entry.file, folder / f"{entry.file}.part"
+    if target.is_file():
+        return target
+    try:
+        parts.mkdir(parents=True, exist_ok=True)
+        before = 0
+        for name in SHAPES:
+            before += _fetch(
+                f"{entry.url}/{name}.obj", parts, name, lambda done, _, had=before: tell(had + done, 0), pause_s
+            )
+        _pack(parts)
+        (folder / f"{entry.file}.sha256").write_text(f"{sha256(parts / 'all.npz')}  {entry.file}\n")
+        os.replace(parts / "all.npz", target)
+        shutil.rmtree(parts)
+    except OSError as error:
+        raise CannotWrite(f"{folder}: cannot write {entry.file} ({error.strerror or error}).") from error
+    return target
+
+
+def obj_vertices(text: bytes, name: str) -> NDArray[np.float32]:
+    """[V, 3]: the vertices of an OBJ file. Raises `BadWeights` where they are not as many as ICT-FaceKit's."""
+    numbers = [number for line in text.splitlines() if line.startswith(b"v ") for number in line.split()[1:4]]
+    try:
+        vertices = np.array(numbers, dtype=np.float64).reshape(-1, 3)
+    except ValueError as error:
+        raise BadWeights(f"{name} is damaged ({error}).") from error
+    if len(vertices) != VERTICES or not np.isfinite(vertices).all():
+        raise BadWeights(f"{name} has {len(vertices)} vertices; ICT-FaceKit's meshes have {VERTICES}, all finite.")
+    return vertices.astype(np.float32)
+
+
+def _fetch(url: str, parts: Path, name: str, tell: Callable[[int, int], object], pause_s: float) -> int:
+    """The vertices of one OBJ file as `NAME.npy`, unless they are there; how many bytes came."""
+    target, part = parts / f"{name}.npy", parts / f"{name}.obj"
+    if target.is_file():
+        return 0
+    transfer(url, part, tell, pause_s)
+    size = part.stat().st_size
+    try:
+        if size > _LARGEST_BYTES:
+            raise BadWeights(f"{url} is {size >> 20} MB, more than any mesh of ICT-FaceKit.")
+        vertices = obj_vertices(part.read_bytes(), url)
+    finally:
+        part.unlink()
+    np.save(parts / "last.npy", vertices)
+    os.replace(parts / "last.npy", target)
+    return size
+
+
+def _pack(parts: Path) -> None:
+    """`all.npz` as `ict_files.read_shapes` wants it."""
+    neutral, *others = (np.load(parts / f"{name}.npy", allow_pickle=False) for name in SHAPES)
+    deltas = np.stack([vertices - neutral for vertices in others]).astype(np.float16)
+    np.savez_compressed(
+        parts / "all.npz",
+        neutral_vertices=neutral,
+        identity_deltas=deltas[:IDENTITIES],
+        expression_deltas=deltas[IDENTITIES:],
+        expression_names=np.array(EXPRESSIONS),
+    )

@@ -1,0 +1,98 @@
+"""The files of ICT-FaceKit's head: the packed model, and what `tools/make_ict_topology.py` found out about it."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ostec.errors import BadWeights, MissingWeights
+from ostec.models.blaze import DATA_DIR
+
+MODEL_FILE = "ict_face_model.npz"
+TOPOLOGY_FILE = DATA_DIR / "ict_topology.npz"
+VERTICES, IDENTITIES = 26719, 100
+_SIDED = (
+    "browDown browInnerUp browOuterUp cheekPuff cheekSquint eyeBlink eyeLookDown eyeLookIn eyeLookOut eyeLookUp "
+    "eyeSquint eyeWide mouthDimple mouthFrown mouthLowerDown mouthPress mouthSmile mouthStretch mouthUpperUp noseSneer"
+)
+_WHOLE = (
+    "jawForward jawLeft jawOpen jawRight mouthClose mouthFunnel mouthLeft mouthPucker mouthRight mouthRollLower "
+    "mouthRollUpper mouthShrugLower mouthShrugUpper"
+)
+EXPRESSIONS = tuple(sorted([*(f"{name}_{side}" for name in _SIDED.split() for side in "LR"), *_WHOLE.split()]))
+_LARGEST_BYTES = 1 << 26
+_REMEDY = "`ostec models get ict-facekit` makes it anew from the public OBJ files."
+_WANTED: Mapping[str, tuple[tuple[int, ...], str]] = {
+    "neutral_vertices": ((VERTICES, 3), "f"),
+    "identity_deltas": ((IDENTITIES, VERTICES, 3), "f"),
+    "expression_deltas": ((len(EXPRESSIONS), VERTICES, 3), "f"),
+    "expression_names": ((len(EXPRESSIONS),), "U"),
+}
+"""Array -> shape and kind of number."""
+_LARGEST = 100.0
+"""No coordinate is farther out than this, in ICT's units."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shapes:
+    """ICT-FaceKit's shapes, in its own units and order of vertices."""
+
+    mean: NDArray[np.float32]
+    """[V, 3]: the neutral head."""
+    deltas: NDArray[np.float32]
+    """[C, V, 3]: what each coefficient adds, identities first."""
+    names: tuple[str, ...]
+    """Of the expressions, which are the last of the C."""
+
+
+def read_shapes(path: Path) -> Shapes:
+    """What a packed model holds: `neutral_vertices`, `identity_deltas`, `expression_deltas`, `expression_names`; other
+    arrays are not read. Raises `MissingWeights`, `BadWeights`."""
+    if not path.is_file():
+        raise MissingWeights(f"{path} is missing. {_REMEDY}")
+    try:
+        _check_sizes(path)
+        with np.load(path, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in _WANTED}
+    except BadWeights:
+        raise
+    except Exception as error:  # numpy and zipfile raise whatever their parsers do
+        raise BadWeights(f"{path} is truncated, or is no packed ICT-FaceKit model ({error}). {_REMEDY}") from error
+    for name, (shape, kind) in _WANTED.items():
+        array = found[name]
+        if array.shape != shape or array.dtype.kind != kind:
+            raise BadWeights(f"{path}: {name} is {array.dtype} {array.shape}, not {shape} of kind {kind!r}. {_REMEDY}")
+        if kind == "f" and not (np.abs(array) < _LARGEST).all():
+            raise BadWeights(f"{path}: {name} holds values that are not finite, or too large. {_REMEDY}")
+    if tuple(found["expression_names"].tolist()) != EXPRESSIONS:
+        raise BadWeights(f"{path}: expression_names are not those of ICT-FaceKit in alphabetical order. {_REMEDY}")
+    deltas = np.concatenate([found["identity_deltas"], found["expression_deltas"]]).astype(np.float32)
+    return Shapes(found["neutral_vertices"].astype(np.float32), deltas, EXPRESSIONS)
+
+
+def read_topology(path: Path = TOPOLOGY_FILE) -> dict[str, NDArray]:
+    """The arrays that `tools/make_ict_topology.py` wrote. Raises `MissingWeights`, `BadWeights`."""
+    if not path.is_file():
+        raise MissingWeights(f"{path} is missing; it ships with ostec: install the package again.")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise BadWeights(f"{path} cannot be read ({error}); install the package again.") from error
+
+
+def _check_sizes(path: Path) -> None:
+    """Raises `BadWeights` where an array that is wanted is absent, or unpacks to more than it may."""
+    with zipfile.ZipFile(path) as archive:
+        sizes = {entry.filename.removesuffix(".npy"): entry.file_size for entry in archive.infolist()}
+    absent = [name for name in _WANTED if name not in sizes]
+    if absent:
+        raise BadWeights(f"{path} has no {', '.join(absent)}: it is no packed ICT-FaceKit model. {_REMEDY}")
+    for name in _WANTED:
+        if sizes[name] > _LARGEST_BYTES:
+            raise BadWeights(f"{path}: {name} unpacks to {sizes[name] >> 20} MB, more than the model has. {_REMEDY}")
