@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext
 from copy import copy, deepcopy
 from typing import Literal
 
@@ -47,7 +48,6 @@ class Generator(nn.Module):
 
     w_avg: Tensor
     const: Tensor
-    clamp: Tensor
 
     def __init__(self, tensors: Mapping[str, Tensor], source: str = "the generator") -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Generator(nn.Module):
         self.register_buffer("w_avg", read("w_avg", (None,)))
         width = self.w_avg.shape[0]
         self.register_buffer("const", read("const", (None, _FIRST_PX, _FIRST_PX)))
-        self.register_buffer("clamp", read("clamp", (), finite=False))
+        self.clamp = float(read("clamp", (), finite=False))
         self.mapping_layers = nn.ModuleList()
         while f"mapping.{len(self.mapping_layers)}.weight" in tensors:
             name = f"mapping.{len(self.mapping_layers)}"
@@ -111,7 +111,7 @@ class Generator(nn.Module):
         for k, block in enumerate(self.blocks):
             assert isinstance(block, _Block)
             latents = w_plus[:, max(0, 2 * k - 1) : 2 * k + 2].unbind(dim=1)
-            with torch.autocast(x.device.type, self.conv_dtype, enabled=not exact):
+            with nullcontext() if exact else torch.autocast(x.device.type, self.conv_dtype):
                 x, rgb = (block.fused if fused else block)(x, latents, noise == "const", self.clamp)
             picture = rgb.float() if picture is None else upsampled(picture) + rgb.float()
             if block.size == resolution:
@@ -158,14 +158,14 @@ class _Block(nn.Module):
         self.conv = _Styled(read, f"{size}.conv", channels, width, size)
         self.rgb = _Styled(read, f"{size}.rgb", self.conv.weight.shape[0], width, None)
 
-    def forward(self, x: Tensor, latents: Latents, noise: bool, clamp: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, latents: Latents, noise: bool, clamp: float) -> tuple[Tensor, Tensor]:
         """(features, picture) from features and the latents [N, W] of the layers in turn."""
         if self.up is not None:
             x = self.up(x, latents[0], noise, clamp)
         x = self.conv(x, latents[-2], noise, clamp)
         return x, self.rgb(x, latents[-1], noise, clamp)
 
-    def fused(self, x: Tensor, latents: Latents, noise: bool, clamp: Tensor) -> tuple[Tensor, Tensor]:
+    def fused(self, x: Tensor, latents: Latents, noise: bool, clamp: float) -> tuple[Tensor, Tensor]:
         """The same on the CPU, faster."""
         if self.up is not None:
             x, _ = self.up.fused(x, latents[0], noise, clamp, None)
@@ -203,7 +203,7 @@ class _Styled(nn.Module):
         return (style.square() @ self.weight.square().sum(dim=(2, 3)).T + _EPS).rsqrt()
 
     def fused(
-        self, x: Tensor, w: Tensor, noise: bool, clamp: Tensor, to_picture: Tensor | None
+        self, x: Tensor, w: Tensor, noise: bool, clamp: float, to_picture: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """(features, picture [N, 3, H, W] by `to_picture` [N, 3, O]) on the CPU, channels last."""
         up, style = self.kind == "up", self.style(w)
@@ -212,10 +212,10 @@ class _Styled(nn.Module):
         assert self.noise is not None
         added = self.noise if noise else torch.zeros_like(self.noise)
         to_picture = x.new_zeros(len(x), 0, self.weight.shape[0]) if to_picture is None else to_picture
-        shape = (style, self.size(style), to_picture, self._kernels, added, self.bias, float(clamp), up)
+        shape = (style, self.size(style), to_picture, self._kernels, added, self.bias, clamp, up)
         return FusedLayer.apply(x, *shape)  # pyright: ignore[reportReturnType]
 
-    def forward(self, x: Tensor, w: Tensor, noise: bool, clamp: Tensor) -> Tensor:
+    def forward(self, x: Tensor, w: Tensor, noise: bool, clamp: float) -> Tensor:
         style = self.style(w)
         x = x * style[:, :, None, None]
         if self.kind == "rgb":
@@ -230,15 +230,15 @@ class _Styled(nn.Module):
         return activated(x, self.bias, clamp)
 
 
-def activated(x: Tensor, bias: Tensor, clamp: Tensor, gain: float = 1.0) -> Tensor:
+def activated(x: Tensor, bias: Tensor, clamp: float, gain: float = 1.0) -> Tensor:
     """Bias, leaky ReLU, gain, and the bound, which the gain scales too."""
     x = F.leaky_relu(x + bias.view(-1, *[1] * (x.ndim - 2)), SLOPE) * (GAIN * gain)
     return clamped(x, clamp * gain)
 
 
-def clamped(x: Tensor, clamp: Tensor) -> Tensor:
-    """`x` bounded by a scalar."""
-    return x.clamp(-clamp, clamp) if bool(torch.isfinite(clamp)) else x
+def clamped(x: Tensor, clamp: float) -> Tensor:
+    """`x` bounded."""
+    return x.clamp(-clamp, clamp) if math.isfinite(clamp) else x
 
 
 def blurred(x: Tensor, padding: int, stride: int = 1, gain: float = 1.0) -> Tensor:

@@ -37,8 +37,6 @@ class Discriminator(nn.Module):
     Raises `BadWeights` naming `source` where one is missing, of a wrong shape, or holds a number that is not finite.
     """
 
-    clamp: Tensor
-
     def __init__(self, tensors: Mapping[str, Tensor], source: str = "the discriminator") -> None:
         super().__init__()
         read = Reader(tensors, source)
@@ -53,7 +51,7 @@ class Discriminator(nn.Module):
             self.register_buffer(name.replace(".", "_"), tensor)
             return tensor.shape[0]
 
-        self.register_buffer("clamp", read("clamp", (), finite=False))
+        self.clamp = float(read("clamp", (), finite=False))
         channels = keep("rgb.weight", (None, 3, 1, 1))
         keep("rgb.bias", (channels,))
         for size in self.sizes:
@@ -86,7 +84,7 @@ class Discriminator(nn.Module):
             x = activated(x, self._get(f"{size}.down.bias"), self.clamp, _SHARE) + skip
         x = F.conv2d(with_spread(x), self._get("last.conv.weight"), padding=1)
         x = activated(x, self._get("last.conv.bias"), self.clamp).flatten(1)
-        x = activated(F.linear(x, self._get("last.dense.weight")), self._get("last.dense.bias"), torch.tensor(math.inf))
+        x = activated(F.linear(x, self._get("last.dense.weight")), self._get("last.dense.bias"), math.inf)
         return F.linear(x, self._get("last.out.weight"), self._get("last.out.bias"))
 
     def _get(self, name: str) -> Tensor:
