@@ -9,7 +9,7 @@ from pathlib import Path
 from platformdirs import user_data_path
 
 from ostec.errors import MissingWeights
-from ostec.models.weight_files import GENERATORS, PARTS
+from ostec.models.weight_files import GENERATORS, PARTS, WeightFile
 
 PACKAGE = Path(__file__).parent.parent / "data"
 """Where a generator and its encoder lie that come in the package."""
@@ -43,13 +43,14 @@ def require(part: str, folders: Sequence[Path]) -> dict[str, Path]:
     found = {entry.file: find(entry.file, folders) for entry in PARTS[part]}
     absent = [entry for entry in PARTS[part] if found[entry.file] is None]
     if absent:
-        each = "; ".join(
-            f"{entry.file} ({entry.what}; {entry.licence}): "
-            + (f"`ostec models get {entry.name}` downloads it from {entry.url}" if entry.url else entry.how)
-            for entry in absent
-        )
-        raise MissingWeights(f"{part!r} needs files that are not in {', '.join(map(str, folders))}: {each}.")
+        lines = [f"{part!r} needs files that are not in {', '.join(map(str, folders))}:"]
+        lines += [f"  {entry.file} ({entry.what}; {entry.licence}). {_how(entry)}" for entry in absent]
+        raise MissingWeights("\n".join(lines))
     return {file: path for file, path in found.items() if path is not None}
+
+
+def _how(entry: WeightFile) -> str:
+    return f"ostec models get {entry.name} downloads it from {entry.url}" if entry.url else entry.how
 
 
 def find_generator(folders: Sequence[Path]) -> Path | None:
