@@ -94,7 +94,7 @@ class Deep3DNet(nn.Module):
             self.register_buffer("head_bias", torch.cat([bias for _, bias in heads]).float())
             with torch.no_grad():
                 self(torch.zeros(1, 3, 32, 32))
-        except (KeyError, ValueError, RuntimeError) as error:
+        except (KeyError, ValueError, RuntimeError, AttributeError) as error:
             reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
             raise BadWeights(f"{source} is not Deep3DFaceRecon's network: {reason}. {_REMEDY}") from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from torch import Tensor
 from ostec.errors import BadWeights
 from ostec.geometry.camera import to_pixels, toward_camera
 from ostec.geometry.mesh import vertex_normals
+from ostec.models.archives import check_npz
 from ostec.models.fits import (
     camera_of_projection,
     fits_beside,
@@ -33,6 +33,7 @@ _KEYS = (
     *("projection", "K", "R", "t", "camera_model", "units_per_metre"),
 )
 _LARGEST_BYTES = 1 << 29
+_LEAST_UNITS = 1e-6
 _REMEDY = "docs/other-fits.md describes the file."
 Fit = Mapping[str, NDArray[Any]]
 
@@ -149,7 +150,7 @@ def _metres_per_unit(fit: Fit, landmarks: Tensor) -> float:
     if "units_per_metre" not in fit:
         return metres_per_unit(landmarks)
     units = float(_floats(fit, "units_per_metre", ()))
-    if units <= 0:
+    if not _LEAST_UNITS <= units <= 1 / _LEAST_UNITS:
         raise ValueError(f"units_per_metre is {units}; it is positive, 1000 for millimetres")
     return 1 / units
 
@@ -157,10 +158,7 @@ def _metres_per_unit(fit: Fit, landmarks: Tensor) -> float:
 def _read(path: Path) -> Fit:
     """The arrays of known names. Raises `BadWeights`; runs nothing that the file holds."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-        if unpacked > _LARGEST_BYTES:
-            raise BadWeights(f"{path} unpacks to {unpacked >> 20} MB; a fit has {_LARGEST_BYTES >> 20} at most.")
+        check_npz(path, _KEYS, _LARGEST_BYTES)
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in _KEYS if name in stored.files}
     except BadWeights:

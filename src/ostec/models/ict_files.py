@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostec.errors import BadWeights, MissingWeights
+from ostec.models.archives import check_npz
 from ostec.models.blaze import DATA_DIR
 
 MODEL_FILE = "ict_face_model.npz"
@@ -88,11 +89,11 @@ def read_topology(path: Path = TOPOLOGY_FILE) -> dict[str, NDArray]:
 
 def _check_sizes(path: Path) -> None:
     """Raises `BadWeights` where an array that is wanted is absent, or unpacks to more than it may."""
+    try:
+        check_npz(path, _WANTED, _LARGEST_BYTES)
+    except BadWeights as error:
+        raise BadWeights(f"{error} {_REMEDY}") from error
     with zipfile.ZipFile(path) as archive:
-        sizes = {entry.filename.removesuffix(".npy"): entry.file_size for entry in archive.infolist()}
-    absent = [name for name in _WANTED if name not in sizes]
+        absent = [name for name in _WANTED if f"{name}.npy" not in archive.namelist()]
     if absent:
         raise BadWeights(f"{path} has no {', '.join(absent)}: it is no packed ICT-FaceKit model. {_REMEDY}")
-    for name in _WANTED:
-        if sizes[name] > _LARGEST_BYTES:
-            raise BadWeights(f"{path}: {name} unpacks to {sizes[name] >> 20} MB, more than the model has. {_REMEDY}")

@@ -137,9 +137,6 @@ class MobileFaceNet(nn.Module):
             self.conv3 = nn.Conv2d(last, embedded, 1)
             self.bn = FixedBatchNorm2d(embedded)
         fill(self, tensors, source)
-        for name, tensor in self.named_buffers():
-            if name.endswith("running_var") and bool((tensor < 0).any()):
-                raise BadWeights(f"{source}: the tensor {name!r} holds negative variances.")
         self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(_STD)[:, None, None], persistent=False)
 

@@ -35,7 +35,11 @@ class IResNetOnnx(nn.Module):
 
     def __init__(self, graph: OnnxGraph, source: str = "the network") -> None:
         super().__init__()
-        require_finite(graph.tensors, source)
+        variances = {
+            node.inputs[4] for node in graph.nodes if node.op == "BatchNormalization" and len(node.inputs) == 5
+        }
+        marked = {f"{name}.running_var" if name in variances else name: t for name, t in graph.tensors.items()}
+        require_finite(marked, source)
         self._graph = replace(graph, tensors={})
         self._names = {name: f"tensor{index}" for index, name in enumerate(graph.tensors)}
         for name, safe in self._names.items():
@@ -93,6 +97,8 @@ def _conv(node: OnnxNode, x: Tensor, kernel: Tensor, bias: Tensor | None = None)
     before, after = (_ints(node, "pads", (0, 0, 0, 0))[i : i + 2] for i in (0, 2))
     if before != after:
         raise ValueError("a convolution pads one side more than the other")
+    if bias is not None and bias.shape != kernel.shape[:1]:
+        raise ValueError(f"a convolution of {len(kernel)} channels has {list(bias.shape)} numbers to add")
     return F.conv2d(x, kernel, bias, _ints(node, "strides", (1, 1)), before)
 
 

@@ -35,8 +35,8 @@ def read_matrices(path: Path, shapes: Mapping[str, tuple[int | None, ...]], reme
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             if _HDF5 in (data[:8], data[512:520]):
                 raise BadWeights(f"{path} is an HDF5 file, as the Basel models of 2017 and 2019 are. {remedy}")
-            _check_shapes(whosmat(data), shapes, path, remedy)
             _check_size(data, path, remedy)
+            _check_shapes(whosmat(data), shapes, path, remedy)
             found = loadmat(data, variable_names=list(shapes))
     except BadWeights:
         raise
@@ -55,9 +55,12 @@ def _check_shapes(
     remedy: str,
 ) -> None:
     there = {name: (shape, kind) for name, shape, kind in listed}
+    if len(there) < len(listed):
+        raise BadWeights(f"{path} holds two matrices of one name. {remedy}")
     for name, wanted in shapes.items():
         if name not in there:
-            raise BadWeights(f"{path} lacks {name!r}; it holds {', '.join(sorted(there)) or 'nothing'}. {remedy}")
+            held = ", ".join(sorted(other[:40] for other in there)[:20]) or "nothing"
+            raise BadWeights(f"{path} lacks {name!r}; it holds {held}. {remedy}")
         shape, kind = there[name]
         sides = shape if len(wanted) > 1 or 1 not in shape else (math.prod(shape),)
         fits = len(sides) == len(wanted) and all(w in (None, n) for n, w in zip(sides, wanted, strict=True))

@@ -45,7 +45,7 @@ def load_topology(files: Mapping[str, Path]) -> Topology:
     mask = _array(files[_MASK])
     faces = _array(files[_TRIANGLES])
     landmarks = _landmarks(files[_LANDMARKS])
-    count = len(uv)
+    count = len(uv) if uv.ndim else 0
     _require(uv.ndim == 2 and uv.shape[1:] == (2,) and _within(uv, 0, 1), files[_UV], uv, "[V, 2] in 0..1")
     _require(mask.dtype == bool and mask.shape == (count,), files[_MASK], mask, f"[{count:,}] of true and false")
     fits = faces.ndim == 2 and faces.shape[1:] == (3,) and faces.dtype.kind in "iu" and _within(faces, 0, count - 1)

@@ -95,10 +95,15 @@ def channels_of(tensors: Mapping[str, Tensor], name: str, source: str) -> int:
 
 
 def require_finite(tensors: Mapping[str, Tensor], source: str, remedy: str = "") -> None:
-    """Raises `BadWeights` naming `source` where a tensor holds NaN or infinity. `remedy` ends its message."""
+    """Raises `BadWeights` naming `source` where a tensor holds NaN or infinity, or a variance is negative.
+
+    `remedy` ends the message.
+    """
     for name, tensor in tensors.items():
         if not bool(tensor.isfinite().all()):
             raise BadWeights(f"{source}: the tensor {name!r} holds numbers that are not finite. {remedy}".rstrip())
+        if name.endswith("running_var") and bool((tensor < 0).any()):
+            raise BadWeights(f"{source}: the tensor {name!r} holds negative variances. {remedy}".rstrip())
 
 
 class Fire(nn.Module):

@@ -56,7 +56,7 @@ def _of_script(tensors: Mapping[str, Tensor]) -> tuple[Convolutions, list[Tensor
 
 
 def _of_pickle(network: Node) -> tuple[Convolutions, list[Tensor]]:
-    variables = {name: floats(value) for name, value in _variables(network)}
+    variables = {name: floats(value) for name, value in _variables(network, set())}
     kernels = {name: value for name, value in variables.items() if value.ndim == 4 and value.shape[:2] == (3, 3)}
     scopes = {name.rpartition("/")[0] for name in kernels}
     convolutions = [(k.permute(3, 2, 0, 1), _bias(variables, name, k.shape[3])) for name, k in kernels.items()]
@@ -70,13 +70,16 @@ def _of_pickle(network: Node) -> tuple[Convolutions, list[Tensor]]:
     return convolutions, heads
 
 
-def _variables(network: Any) -> Iterator[tuple[str, Any]]:
+def _variables(network: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
     """(name, value) of a network and of those it is made of, in the order in which they were made."""
     if not isinstance(network, Node) or network.name != NETWORK_TF:
         raise ValueError("it holds no TensorFlow network")
+    if id(network) in seen:
+        raise ValueError("a network is part of two others")
+    seen.add(id(network))
     state = entries(network.state)
     for part in entries(state.get("components") or {}).values():
-        yield from _variables(part)
+        yield from _variables(part, seen)
     yield from ((str(name), value) for name, value in state["variables"])
 
 

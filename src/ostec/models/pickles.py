@@ -45,6 +45,8 @@ _SCRIPT = (
 """How the names begin that TorchScript uses besides: its modules, its lists, its kinds of numbers."""
 _REFUSED = frozenset(("PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4", "INST", "OBJ", "BYTEARRAY8", "NEXT_BUFFER"))
 """Instructions that networks do without: some name things by other ways than GLOBAL, one reserves memory unasked."""
+_STORES, _RECALLS = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), ("GET", "BINGET", "LONG_BINGET")
+_MOST_INSTRUCTIONS, _MOST_DEEP = 1 << 20, 100
 _DTYPES = frozenset(("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"))
 
 
@@ -55,11 +57,13 @@ class Node:
     args: tuple[Any, ...]
     state: Any
     items: list[tuple[Any, Any]]
+    made: Tensor | None
+    """What was made of it, once; a hostile file can name one array a million times."""
 
     def __new__(cls, *args: Any) -> Node:
         """Whatever it is called with."""
         node = object.__new__(cls)
-        node.args, node.state, node.items = args, None, []
+        node.args, node.state, node.items, node.made = args, None, [], None
         return node
 
     def __setstate__(self, state: Any) -> None:
@@ -102,11 +106,57 @@ def unpickle(data: bytes, source: str, script: bool = False) -> Any:
 
 
 def _check_instructions(data: bytes, refused: frozenset[str]) -> None:
+    depths = _TupleDepths()
     for count, (instruction, argument, _) in enumerate(pickletools.genops(data)):
         if instruction.name in refused:
             raise pickle.UnpicklingError(f"it holds the instruction {instruction.name}")
-        if instruction.name in ("PUT", "BINPUT", "LONG_BINPUT") and (argument or 0) > count:
+        if instruction.name in _STORES and (argument or 0) > count:
             raise pickle.UnpicklingError("it numbers its objects by more than there are")
+        if count > _MOST_INSTRUCTIONS:
+            raise pickle.UnpicklingError("it has more instructions than any network")
+        depths.follow(instruction, argument)
+
+
+class _TupleDepths:
+    """How deep tuples lie in tuples, instruction by instruction.
+
+    Python goes down a tuple to hash it, with no bound but the end of the program's own stack.
+    """
+
+    def __init__(self) -> None:
+        self._stack: list[int] = []
+        self._marks: list[int] = []
+        self._memo: dict[Any, int] = {}
+
+    def follow(self, instruction: pickletools.OpcodeInfo, argument: Any) -> None:
+        """Raises where there is no end of it, or where the pickle takes what is not there."""
+        name, stack = instruction.name, self._stack
+        if name == "MARK":
+            self._marks.append(len(stack))
+        elif name in _STORES:
+            self._memo[len(self._memo) if name == "MEMOIZE" else argument] = stack[-1]
+        elif name in _RECALLS:
+            stack.append(self._memo[argument])
+        elif name == "DUP":
+            stack.append(stack[-1])
+        else:
+            taken = self._taken(instruction)
+            deep = 1 + max(taken, default=0) if "TUPLE" in name else 0
+            if deep > _MOST_DEEP:
+                raise pickle.UnpicklingError("its tuples lie in one another without end")
+            stack += [deep] * len(instruction.stack_after)
+
+    def _taken(self, instruction: pickletools.OpcodeInfo) -> list[int]:
+        before = instruction.stack_before
+        marked = pickletools.markobject in before
+        taken: list[int] = []
+        if marked:
+            start = self._marks.pop()
+            taken = self._stack[start:]
+            del self._stack[start:]
+        for _ in range(before.index(pickletools.markobject) if marked else len(before)):
+            taken.append(self._stack.pop())
+        return taken
 
 
 def entries(value: Any) -> Mapping[Any, Any]:
@@ -145,8 +195,12 @@ def array(value: Any) -> NDArray[Any]:
 
 
 def floats(value: Any) -> Tensor:
-    """A numpy array or number as a tensor of float32."""
-    return torch.from_numpy(np.array(array(value), np.float32, order="C"))
+    """A numpy array or number as a tensor of float32; the same tensor for the same note."""
+    if not isinstance(value, Node):
+        return torch.from_numpy(array(value))
+    if value.made is None:
+        value.made = torch.from_numpy(np.array(array(value), np.float32, order="C"))
+    return value.made
 
 
 def wrapped(value: Any) -> Any:
@@ -159,9 +213,16 @@ def wrapped(value: Any) -> Any:
 
 
 def tensor(value: Any, numbers: Callable[[Any], Tensor] | None = None) -> Tensor:
-    """A torch tensor or parameter. `numbers` finds a storage's, where they are not in the pickle."""
+    """A torch tensor or parameter; the same one for the same note. `numbers` finds a storage's, where they are not in
+    the pickle."""
     if not isinstance(value, Node):
         raise ValueError(f"a tensor was expected, not {_kind(value)}")
+    if value.made is None:
+        value.made = _tensor(value, numbers)
+    return value.made
+
+
+def _tensor(value: Node, numbers: Callable[[Any], Tensor] | None) -> Tensor:
     if value.name == "torch._utils._rebuild_parameter":
         return tensor(value.args[0], numbers)
     if value.name != "torch._utils._rebuild_tensor_v2":

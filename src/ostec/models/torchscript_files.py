@@ -6,7 +6,6 @@ attributes, `data/N` the numbers of storage N, and what is under `code/` the pro
 
 from __future__ import annotations
 
-import math
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ostec.models.archives import read_entry
 from ostec.models.pickles import Node, tensor, unpickle
 
 _MARK, _TREE = "/constants.pkl", "/data.pkl"
@@ -40,7 +40,7 @@ def read_script(path: Path) -> dict[str, Tensor]:
         trees = [name for name in archive.namelist() if name.count("/") == 1 and name.endswith(_TREE)]
         root = trees[0].removesuffix(_TREE)
         storages = _Storages(archive, root, path.stat().st_size)
-        tree = unpickle(archive.read(trees[0]), str(path), script=True)
+        tree = unpickle(read_entry(archive, archive.getinfo(trees[0])), str(path), script=True)
         return {name: tensor(value, storages.numbers) for name, value in _tensors(tree, "", set())}
 
 
@@ -67,11 +67,11 @@ class _Storages:
         _, kind, key, _, count = storage
         dtype = _KINDS[kind.name]
         entry = self._archive.getinfo(f"{self._root}/data/{key}")
-        if entry.file_size != math.prod((int(count), dtype.itemsize)):
+        if entry.file_size != int(count) * dtype.itemsize:
             raise ValueError(f"storage {key} has {entry.file_size} bytes for {count} numbers")
         self._left_bytes -= entry.file_size
         if self._left_bytes < 0:
             raise ValueError("its tensors are larger than the file")
         if entry.file_size == 0:
             return torch.empty(0, dtype=dtype)
-        return torch.frombuffer(bytearray(self._archive.read(entry)), dtype=dtype)
+        return torch.frombuffer(bytearray(read_entry(self._archive, entry)), dtype=dtype)

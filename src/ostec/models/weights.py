@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.lib import format as npy
 from safetensors.torch import load
 
 from ostec.errors import BadWeights, MissingWeights
+from ostec.models.archives import entries_of, read_entry
 from ostec.models.onnx_files import parse_onnx
 from ostec.models.pickles import unpickle, wrapped
 from ostec.models.torchscript_files import is_script, read_script
@@ -46,7 +48,7 @@ def read_stored(path: Path, remedy: str, member: str = "") -> Any:
         if start.startswith((_ZIP, _OLD_TORCH)):
             if _check_zip(path):
                 return read_script(path)
-            return torch.load(path, "cpu", weights_only=True)
+            return _plain(torch.load(path, "cpu", weights_only=True), path.stat().st_size)
         return unpickle(path.read_bytes(), str(path))
     except BadWeights as error:
         raise BadWeights(f"{error} {remedy}") from error
@@ -59,8 +61,8 @@ def _check_zip(path: Path) -> bool:
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
-        script = is_script(archive)
-        unpacked = sum(entry.file_size for entry in archive.infolist() if not (script and "/code/" in entry.filename))
+        script, entries = is_script(archive), entries_of(archive, str(path))
+        unpacked = sum(entry.file_size for name, entry in entries.items() if not (script and "/code/" in name))
         if unpacked > path.stat().st_size:
             raise BadWeights(f"{path} unpacks to more than its own size, which no weight file does.")
         return script
@@ -69,13 +71,33 @@ def _check_zip(path: Path) -> bool:
 def _member(path: Path, name: str) -> bytes:
     """A file in an archive, in whatever folder."""
     with zipfile.ZipFile(path) as archive:
-        found = [entry for entry in archive.infolist() if entry.filename.rpartition("/")[2] == name]
+        found = [entry for file, entry in entries_of(archive, str(path)).items() if file.rpartition("/")[2] == name]
         if len(found) != 1:
             raise BadWeights(f"{path} holds {len(found)} files {name}, not one.")
         if found[0].file_size > _MOST_COMPRESSED * path.stat().st_size:
             raise BadWeights(f"{path} unpacks to far more than its own size, which no weight file does.")
-        with archive.open(found[0]) as file:
-            return file.read(found[0].file_size)
+        return read_entry(archive, found[0])
+
+
+def _plain(stored: Any, budget_bytes: int) -> Any:
+    """What `torch.load` gave, if all its tensors are numbers of their own that lie in the file."""
+    waiting, seen, total = [stored], set(), 0
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Mapping):
+            waiting += value.values()
+        elif isinstance(value, (list, tuple, set)):
+            waiting += value
+        elif isinstance(value, torch.Tensor):
+            if value.layout != torch.strided or value.device.type != "cpu" or value.is_complex():
+                raise BadWeights("It holds tensors that no network here has.")
+            total += value.numel() * value.element_size()
+            if total > budget_bytes:
+                raise BadWeights("Its tensors are larger than the file.")
+    return stored
 
 
 def _objects(path: Path) -> bytes:
