@@ -17,7 +17,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 
 from ostec.errors import BadWeights
@@ -212,8 +211,8 @@ class Graphonomy(nn.Module):
         wanted = [len(CLASSES), len(CLASSES), len(COARSE_CLASSES)]
         if found != wanted:
             raise ValueError(f"it has {found} classes, pixels', fine and coarse, instead of {wanted}")
-        on_meta = {name: torch.empty_like(buffer, device="meta") for name, buffer in self.named_buffers()}
-        functional_call(self, on_meta, (torch.zeros(1, 3, 32, 32, device="meta"),))
+        with torch.no_grad():
+            self(torch.zeros(1, 3, 32, 32))
 
 
 def _from_alike(nodes: Tensor, others: Tensor) -> Tensor:
