@@ -88,7 +88,7 @@ def shapes(widths: tuple[int, ...], features: int, fine: int, nodes: int, classe
     yield "target_graph_2_fea.weight", (nodes, features)
 
 
-def small_state(seed: int = 0, classes: int = 20, coarse: int = 7) -> Tensors:
+def small_state(seed: int = 1, classes: int = 20, coarse: int = 7) -> Tensors:
     generator = torch.Generator().manual_seed(seed)
     state = {}
     for name, shape in shapes(SMALL_WIDTHS, 10, 4, 8, classes, coarse):
@@ -96,7 +96,7 @@ def small_state(seed: int = 0, classes: int = 20, coarse: int = 7) -> Tensors:
         if name.endswith("running_var"):
             numbers = 0.5 + numbers.abs()
         elif len(shape) > 1:
-            numbers = 1.5 * numbers / (math.prod(shape[1:]) if len(shape) == 4 else shape[0]) ** 0.5
+            numbers = 1.25 * numbers / (math.prod(shape[1:]) if len(shape) == 4 else shape[0]) ** 0.5
         else:
             numbers = name.endswith("weight") + 0.2 * numbers
         state[name] = 0.05 * numbers if "featuremap_2_graph.weight" in name else numbers
