@@ -55,7 +55,7 @@ class GraphonomySegmenter:
         self._net = net.to(device)
         self._side_px, self._scales, self._device = side_px, tuple(scales), device
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(self, photo: Photo, reconstruction: Reconstruction) -> SkinMask:
         square = head_square(reconstruction)
         mask_from_photo = square * (self._side_px / MASK_PX)
