@@ -22,7 +22,11 @@ RECONSTRUCTORS = {
     "ganfit": "ostec.models.ganfit:load_ganfit_reconstructor",
     "file": "ostec.models.fitfile:load_fit_file_reconstructor",
 }
-SEGMENTERS = {"built-in": "ostec.models.segment:load_segmenter"}
+SEGMENTERS = {
+    "built-in": "ostec.models.segment:load_segmenter",
+    "graphonomy": "ostec.models.graphonomy_segmenter:load_graphonomy_segmenter",
+    "graphonomy-512": "ostec.models.graphonomy_segmenter:load_sharp_graphonomy_segmenter",
+}
 COMPLETERS = {
     "mirror": "ostec.completion.mirror:MirrorCompleter",
     "prior": "ostec.completion.prior:load_prior_completer",
@@ -30,7 +34,7 @@ COMPLETERS = {
 }
 RASTERISERS = {"cpu": "ostec.geometry.raster:rasterise"}
 """Name -> "module:factory"; a rasteriser is a plain function, so there the factory is the part itself."""
-NEEDS_WEIGHTS = frozenset(("projection", "ict", "deep3d", "ganfit", "file"))
+NEEDS_WEIGHTS = frozenset(("projection", "ict", "deep3d", "ganfit", "file", "graphonomy", "graphonomy-512"))
 """Whose factory takes (folder with weight files or None, device)."""
 AUTO: Mapping[str, tuple[str, ...]] = {
     "detector": ("mediapipe",),
@@ -40,7 +44,8 @@ AUTO: Mapping[str, tuple[str, ...]] = {
     "rasteriser": ("cpu",),
 }
 """Of each kind, best first; auto takes the first whose files are there. Fits of others are never taken unasked, nor is
-deep3d: its mesh is not symmetric, so less of the face can be completed from its other side."""
+deep3d: its mesh is not symmetric, so less of the face can be completed from its other side; nor graphonomy: nobody says
+who may use its weights for what, and any network may lie in a file called `inference.pth`."""
 
 KINDS: Mapping[str, Mapping[str, str]] = {
     "detector": DETECTORS,

@@ -29,7 +29,7 @@ def crop(texture: Tensor, face: Reconstruction = FACE) -> tuple[Tensor, Zones, T
     """(picture, zones, normals, cosine to the camera) in mask pixels."""
     square = head_square(face)
     rgb, _ = warp(photograph(face, texture).rgb, square, (MASK_PX, MASK_PX))
-    normals, facing = segment._normals(face, cropped(face.camera, square, (MASK_PX, MASK_PX)))
+    normals, facing = segment.seen_normals(face, cropped(face.camera, square, (MASK_PX, MASK_PX)))
     return rgb, Zones(apply_affine(square, face.landmarks.points_px)), normals, facing
 
 

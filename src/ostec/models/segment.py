@@ -27,7 +27,7 @@ _EDGE_PX = 3
 _TONGUE_PX = 5
 """Half the width of tongues of skin between strands that are not worth keeping."""
 _THIN_PX = 11
-_LEAST_FACING = 0.45
+LEAST_FACING = 0.45
 """Beyond the face (ears, neck) a pixel seen more aslant than this cosine is not worth the risk."""
 _ROUGH = 3.0
 _LEAST_STRAND = 0.02
@@ -47,13 +47,13 @@ class SkinSegmenter:
         rgb, valid = warp(photo.rgb, mask_from_photo, size)
         person = person_mask(self._net, rgb)
         camera = cropped(reconstruction.camera, mask_from_photo, size)
-        normals, facing = _normals(reconstruction, camera)
+        normals, facing = seen_normals(reconstruction, camera)
         zones = Zones(apply_affine(mask_from_photo, reconstruction.landmarks.points_px))
         misfit = skin_misfit(rgb, normals, zones.sure_skin & (facing > 0.3) & (person > 0.5))
-        hidden = occluders(rgb, misfit, person, zones) | ~valid | (~zones.face & (facing < _LEAST_FACING))
+        hidden = occluders(rgb, misfit, person, zones) | ~valid | (~zones.face & (facing < LEAST_FACING))
         shown = ~hidden & (facing > 0)
         core = zones.sure_skin if bool((zones.sure_skin & shown).any()) else zones.face
-        alpha = _softened(_connected(shown, core))
+        alpha = softened(connected(shown, core))
         return SkinMask(alpha, mask_from_photo, person)
 
 
@@ -82,27 +82,27 @@ class Zones:
         eyes = _any([_hull(points[part]) for part in (slice(36, 42), slice(42, 48))])
         sockets = _any([_hull(torch.cat([points[a], points[b]])) for a, b in (_RIGHT_EYE, _LEFT_EYE)])
         mouth = _hull(points[48:60])
-        nostrils = _grown(_hull(points[31:36]), 7 * unit)
-        self.brows = _grown(brows, 2 * unit) & ~_grown(eyes, 3 * unit)
-        self.features = _grown(brows, 2 * unit) | _grown(eyes, 3 * unit) | _grown(mouth, 5 * unit) | nostrils
+        nostrils = grown(_hull(points[31:36]), 7 * unit)
+        self.brows = grown(brows, 2 * unit) & ~grown(eyes, 3 * unit)
+        self.features = grown(brows, 2 * unit) | grown(eyes, 3 * unit) | grown(mouth, 5 * unit) | nostrils
         """Brows, eyes, lips, nostrils: not skin-coloured, yet face."""
-        self.shadows = _grown(brows, 6 * unit) | _grown(eyes, 7 * unit) | _grown(sockets, 2 * unit) | self.features
+        self.shadows = grown(brows, 6 * unit) | grown(eyes, 7 * unit) | grown(sockets, 2 * unit) | self.features
         """The same with the lids and folds around them, which are dark but not as dark as frames or hair."""
         forehead = points[17:27].flip(0) + up * 55 * unit
         self.forehead = _polygon(torch.cat([points[17:27] + up * 4 * unit, forehead]))
         self.face = _hull(torch.cat([points, forehead]))
         """Inside the jaw line and up to the middle of the forehead."""
         below_nose = _below(points[33], up)
-        chin = _grown(_hull(points[[4, 5, 6, 7, 8, 9, 10, 11, 12, 48, 54]]), 3 * unit)
-        self.beard = below_nose & (chin | ~_grown(~self.face, 9 * unit))
+        chin = grown(_hull(points[[4, 5, 6, 7, 8, 9, 10, 11, 12, 48, 54]]), 3 * unit)
+        self.beard = below_nose & (chin | ~grown(~self.face, 9 * unit))
         """Where men may have one; not the sides of the jaw, where women's hair hangs."""
         sides = points[30] + 0.72 * (points[[1, 2, 3, 13, 14, 15]] - points[30])
         cheeks = torch.cat([sides[:3], points[[48, 33, 54]], sides[3:], points[[46, 47, 42, 27, 39, 40, 41]]])
-        self.sure_skin = _polygon(cheeks) & ~_grown(self.shadows, 2 * unit) & ~below_nose
+        self.sure_skin = _polygon(cheeks) & ~grown(self.shadows, 2 * unit) & ~below_nose
         """Cheeks and nose, where hair seldom is."""
-        self.ring = _grown(self.face, 30 * unit) & ~_grown(self.face, 4 * unit) & ~below_nose
+        self.ring = grown(self.face, 30 * unit) & ~grown(self.face, 4 * unit) & ~below_nose
         """Around the upper face: hair, hat, hood, background."""
-        self.bridge = _grown(_pixel_at((points[27] + points[28]) / 2), 5 * unit)
+        self.bridge = grown(_pixel_at((points[27] + points[28]) / 2), 5 * unit)
         """The ridge of the nose between the eyes, which only glasses cross."""
 
 
@@ -158,9 +158,15 @@ def occluders(rgb: Tensor, misfit: Tensor, person: Tensor, zones: Zones) -> Tens
     roughness = _roughness(rgb)
     beyond = ~zones.face & ((skin < 0.4) | (roughness > _ROUGH * roughness[zones.sure_skin].median()))
     hidden = guilty[labels] | (person < 0.5) | beyond
-    clear = _grown(~_grown(hidden, _EDGE_PX + _TONGUE_PX), _TONGUE_PX)
+    clear = grown(~grown(hidden, _EDGE_PX + _TONGUE_PX), _TONGUE_PX)
     covered = zones.brows & (_share_around(hidden, ~zones.features) > 0.35)
     return ~clear & ~(zones.features & ~covered & zones.face & (person > 0.5))
+
+
+def frames(misfit: Tensor, zones: Zones) -> Tensor:
+    """[S, S] bool: glasses, by the thin dark lines that cross the bridge of the nose."""
+    thin = (likelihood(misfit) < 0.15) & _thin_and_dark(misfit[..., 0]) & ~zones.features
+    return grown(connected(thin, zones.bridge), _EDGE_PX)
 
 
 def _thin_and_dark(luminance: Tensor) -> Tensor:
@@ -184,7 +190,7 @@ def _strands(rgb: Tensor, skin: Tensor) -> Tensor:
     return energy > max(_LEAST_STRAND, _ROUGH * float(energy[skin].median())) if bool(skin.any()) else energy < 0
 
 
-def _connected(keep: Tensor, core: Tensor) -> Tensor:
+def connected(keep: Tensor, core: Tensor) -> Tensor:
     """[S, S] bool: the parts of `keep` that touch `core`."""
     labels = _components(keep)
     reached = torch.zeros(int(labels.max()) + 1, dtype=torch.bool)
@@ -218,13 +224,13 @@ def _resembles(rgb: Tensor, which: Tensor, samples: Tensor) -> Tensor:
     return out
 
 
-def _softened(keep: Tensor) -> Tensor:
+def softened(keep: Tensor) -> Tensor:
     """[S, S] in 0..1: 1 inside, falling to 0 at the border of `keep`: a band in which seams can hide."""
     soft = F.avg_pool2d(keep.float()[None, None], 9, 1, 4)[0, 0]
     return ((soft - 0.5) * 2).clamp(0, 1)
 
 
-def _normals(reconstruction: Reconstruction, camera) -> tuple[Tensor, Tensor]:
+def seen_normals(reconstruction: Reconstruction, camera) -> tuple[Tensor, Tensor]:
     """([S, S, 3] head frame, [S, S] cosine to the camera), 0 off the mesh."""
     topology, vertices = reconstruction.topology, reconstruction.vertices
     fragments = rasterise(to_clip(vertices, camera), topology.faces, camera.size)
@@ -279,7 +285,7 @@ def _any(masks: list[Tensor]) -> Tensor:
     return torch.stack(masks).any(dim=0)
 
 
-def _grown(mask: Tensor, reach_px: float) -> Tensor:
+def grown(mask: Tensor, reach_px: float) -> Tensor:
     """The mask dilated by a disc."""
     if not bool(mask.any()):
         return mask

@@ -347,11 +347,23 @@ ICT_FACEKIT = WeightFile(
     "https://raw.githubusercontent.com/ICT-VGL/ICT-FaceKit/da5f95a607f5e6b37755b38d3385d7f2853732e5/FaceXModel",
     megabytes=17,
 )
+GRAPHONOMY = WeightFile(
+    "graphonomy",
+    "inference.pth",
+    "human parser Graphonomy, trained on CIHP",
+    "not stated; MIT code; trained on pictures of others from the web (CIHP)",
+    None,
+    "Download the 'CIHP trained model' from https://drive.google.com/file/d/1eUe18HoH05p0yFUd_sN6GXdTj82aW0m9 (the "
+    "link of https://github.com/Gaoyiminggithub/Graphonomy) and save it as inference.pth",
+    megabytes=167,
+)
 PARTS: Mapping[str, tuple[WeightFile, ...]] = {
     "ict": (ICT_FACEKIT,),
     "deep3d": (*DEEP3D, *BFM09, *OSTEC_TOPOLOGY),
     "ganfit": OSTEC_TOPOLOGY,
     "file": (),
+    "graphonomy": (GRAPHONOMY,),
+    "graphonomy-512": (GRAPHONOMY,),
 }
 """Name of a part -> the files it cannot do without."""
 _NEEDED = tuple(entry for needed in PARTS.values() for entry in needed)
