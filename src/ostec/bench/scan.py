@@ -26,7 +26,7 @@ from ostec.geometry.raster import interpolate
 from ostec.geometry.render import render
 from ostec.geometry.texels import bake_texels
 from ostec.interfaces import Completer, Parts
-from ostec.models.facemesh import similarity
+from ostec.geometry.align import similarity
 from ostec.pipeline import complete_face, find_faces, over_background
 from ostec.settings import Settings
 from ostec.texture.unwrap import TRUSTED

@@ -1,7 +1,8 @@
-"""Normals of triangle meshes."""
+"""Normals and seams of triangle meshes."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,6 +31,16 @@ def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
     sums = torch.zeros(len(vertices), 3, dtype=torch.int64, device=vertices.device)
     sums.index_add_(0, faces.flatten(), shares.view(-1, 3))
     return _unit(sums.double()).to(vertices.dtype)
+
+
+def welded(vertices: Tensor, faces: Tensor) -> Tensor:
+    """[F, 3]: `faces` with one vertex for all of `vertices` [V, 3] at the same place, the first of them.
+
+    Files double vertices where the texture has a seam; the surface does not end there.
+    """
+    bits = np.ascontiguousarray(vertices.float().numpy() + 0.0).view(np.dtype((np.void, 12))).ravel()
+    _, first, which = np.unique(bits, return_index=True, return_inverse=True)
+    return torch.from_numpy(first[which])[faces]
 
 
 def _unit(vectors: Tensor) -> Tensor:
