@@ -1,4 +1,4 @@
-"""Wavefront OBJ and MTL in, each index as the file has it: trimesh splits vertices at seams, and takes some for others."""
+"""Wavefront OBJ and MTL in, vertices in the file's order: trimesh splits them at seams, and mixed up UVs of some."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read_obj(path: Path) -> ObjFile:
     """Raises `ValueError` where a line makes no sense, `OSError` where the file cannot be read."""
     vertices: list[list[bytes]] = []
     uv: list[list[bytes]] = []
-    corners: list[tuple[int, int]] = []
+    polygons: list[bytes] = []
     libraries: list[Path] = []
     used: dict[bytes, None] = {}
     material = b""
@@ -45,21 +45,20 @@ def read_obj(path: Path) -> ObjFile:
         elif word == b"vt":
             uv.append([*rest.split()[:2], b"0"][:2])
         elif word == b"f":
-            polygon = [_corner(text, len(vertices), len(uv)) for text in rest.split()]
-            for k in range(1, len(polygon) - 1):
-                corners += (polygon[0], polygon[k], polygon[k + 1])
+            polygons.append(_counted_from_the_start(rest, len(vertices), len(uv)) if b"-" in rest else rest)
             used[material] = None
         elif word == b"usemtl":
             material = rest
         elif word == b"mtllib":
             libraries.append(path.parent / _text(rest))
-    index = np.array(corners, dtype=np.int64).reshape(-1, 3, 2)
-    at = np.array(vertices, dtype=np.float64).reshape(-1, 3)
-    chart = np.array([*uv, [OFF_CHART, OFF_CHART]], dtype=np.float64)
-    if len(index) and not (0 <= index[..., 0].min() and index[..., 0].max() < len(at) and index[..., 1].max() < len(uv)):
+    corners = _corners(polygons)
+    at = np.array(vertices, dtype=np.bytes_).astype(np.float64).reshape(-1, 3)
+    chart = np.array([*uv, [b"%g" % OFF_CHART] * 2]).astype(np.float64)
+    if len(corners) and not (corners[:, 0].min() >= 0 and (corners.max(axis=0) < (len(at), len(uv))).all()):
         raise ValueError("a face names a vertex that is not there")
-    uv_faces = np.where(index[..., 1] < 0, len(uv), index[..., 1])
-    return ObjFile(at, chart, index[..., 0], uv_faces, _textures(libraries, used))
+    corners[corners[:, 1] < 0, 1] = len(uv)
+    triangles = corners[_fans(np.array([len(polygon.split()) for polygon in polygons], dtype=np.int64))]
+    return ObjFile(at, chart, triangles[..., 0], triangles[..., 1], _textures(libraries, used))
 
 
 def _lines(path: Path) -> Iterator[tuple[bytes, bytes]]:
@@ -69,12 +68,35 @@ def _lines(path: Path) -> Iterator[tuple[bytes, bytes]]:
         yield word, rest.strip()
 
 
-def _corner(text: bytes, vertices: int, uv: int) -> tuple[int, int]:
-    """(vertex, uv or -1) from "7", "7/3", "7//5" or "7/3/5"; negative numbers count back from the last so far."""
-    words = text.split(b"/")
-    vertex = int(words[0])
-    chart = int(words[1]) if len(words) > 1 and words[1] else 0
-    return vertex + vertices if vertex < 0 else vertex - 1, chart + uv if chart < 0 else chart - 1
+def _counted_from_the_start(polygon: bytes, vertices: int, uv: int) -> bytes:
+    """The corners of a face with negative numbers, which count back from the last so far, as positive ones."""
+    counts = vertices, uv, 0
+    corners = []
+    for corner in polygon.split():
+        numbers = zip(corner.split(b"/"), counts, strict=False)
+        corners.append(b"/".join(b"%d" % (count + 1 + int(n)) if n.startswith(b"-") else n for n, count in numbers))
+    return b" ".join(corners)
+
+
+def _corners(polygons: list[bytes]) -> NDArray[np.int64]:
+    """[C, 2] vertex and uv (-1: none) of each corner of all faces, from "7", "7/3", "7//5" or "7/3/5"."""
+    text = b" ".join(polygons).replace(b"//", b"/0/")
+    words = text.split()
+    per_corner = text.count(b"/") // max(len(words), 1) + 1
+    if all(word.count(b"/") == per_corner - 1 for word in words):
+        numbers = np.array(text.replace(b"/", b" ").split(), dtype=np.bytes_).astype(np.int64)
+        numbers = numbers.reshape(-1, per_corner)[:, :2]
+    else:
+        numbers = np.array([[*word.split(b"/"), b"0"][:2] for word in words]).astype(np.int64)
+    return np.pad(numbers, ((0, 0), (0, 2 - numbers.shape[1]))) - 1
+
+
+def _fans(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[F, 3]: corners of triangles, from polygons of so many corners one after the other."""
+    fans = np.maximum(sizes - 2, 0)
+    starts = np.repeat(np.cumsum(sizes) - sizes, fans)
+    step = np.arange(len(starts)) - np.repeat(np.cumsum(fans) - fans, fans) + 1
+    return np.stack([starts, starts + step, starts + step + 1], axis=1)
 
 
 def _textures(libraries: list[Path], used: dict[bytes, None]) -> tuple[Path, ...]:

@@ -279,12 +279,22 @@ class TransferResult:
     """[Hu, Wu] bool: the texel has a counterpart on the source; the others are filled in."""
     fitted: Tensor
     """[V, 3]: the target's vertices, bent onto `upright_source`."""
+    writer: Callable[..., Mapping[str, Path]] = field(repr=False)
+    """Writes the files."""
 
     @property
     def rgb(self) -> Tensor:
         """[3, Hu, Wu], sRGB 0..1: the source's texture in the target's UV layout."""
         assert self.target.rgb is not None
         return self.target.rgb
+
+    def save(self, save_dir: str | Path, name: str | None = None) -> Mapping[str, Path]:
+        """Write texture, coverage, the target's own mesh and a sheet; gives what was written, by kind.
+
+        `name` defaults to SOURCE_on_TARGET. Raises `CannotWrite`. Each file appears whole or not at all.
+        """
+        between = "_on_".join(Path(mesh.name).stem for mesh in (self.source, self.target))
+        return self.writer(self, Path(save_dir), name or between)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,16 @@ from ostec.errors import BadGeometry
 from ostec.geometry import warp as warping
 from ostec.geometry.warp import apply_affine, invert_affine
 
-__all__ = ["apply_affine", "arcface_crop", "compose_affine", "ffhq_crop", "fit_similarity", "invert_affine", "similarity", "warp"]
+__all__ = [
+    "apply_affine",
+    "arcface_crop",
+    "compose_affine",
+    "ffhq_crop",
+    "fit_similarity",
+    "invert_affine",
+    "similarity",
+    "warp",
+]
 
 ARCFACE_SIZE_PX = 112
 ARCFACE_POINTS_PX = torch.tensor(

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from scipy.interpolate import RBFInterpolator
-from scipy.spatial import KDTree
 from torch import Tensor
 
 from ostec.errors import BadGeometry
@@ -16,7 +15,7 @@ from ostec.geometry.closest import Surface
 from ostec.geometry.mesh import vertex_normals
 
 LEAST_POINTS = 4
-_SMOOTHING = 0.02
+_SMOOTHING = 0.004
 """Of the spline, in metres: how far the points are trusted, so to speak."""
 _ROUNDS = ((0.030, 0.015), (0.020, 0.010), (0.012, 0.008))
 """Width of the bumps that a round bends by, and how far it looks for the surface; metres."""
@@ -55,7 +54,7 @@ def bent(vertices: Tensor, faces: Tensor, points: Tensor, anchors: Tensor, surfa
     moved = torch.cat([part + torch.from_numpy(spline(part.numpy())) for part in vertices.double().split(_CHUNK)])
     for width, reach in _ROUNDS:
         normals = vertex_normals(moved, faces)
-        centres = _spread(moved, width / 2, surface)
+        centres = _spread(moved, 0.8 * width, surface)
         hits = surface.nearest(moved[centres], normals[centres], reach, _LEAST_COSINE)
         sure = hits.found & ~surface.at_rim(hits)
         if not bool(sure.any()):
@@ -81,9 +80,11 @@ def _bumps(centres: Tensor, values: Tensor, at: Tensor, width: float) -> Tensor:
     [M, 3]; ridge regression, so that it is nought away from all centres."""
     kernel = _gaussian(centres, centres, width)
     kernel.diagonal().add_(_STIFFNESS)
-    coefficients = torch.linalg.solve(kernel, values)
-    return torch.cat([_gaussian(part, centres, width) @ coefficients for part in at.split(_CHUNK)])
+    coefficients = torch.linalg.solve(kernel, values).float()
+    parts = at.float().split(_CHUNK)
+    return torch.cat([_gaussian(part, centres.float(), width) @ coefficients for part in parts]).double()
 
 
 def _gaussian(a: Tensor, b: Tensor, width: float) -> Tensor:
-    return (torch.cdist(a, b).square_() * (-0.5 / width**2)).exp_()
+    squared = a.square().sum(dim=1, keepdim=True) + b.square().sum(dim=1) - 2 * a @ b.T
+    return squared.mul_(-0.5 / width**2).exp_()

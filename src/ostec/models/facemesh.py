@@ -19,7 +19,7 @@ from ostec.geometry.align import similarity
 from ostec.geometry.camera import angles_deg, to_pixels
 from ostec.models.blaze import DATA_DIR
 from ostec.models.facemesh_net import FaceMeshNet, load_facemesh_net, mesh_points
-from ostec.types import Camera, Detection, Landmarks, Photo, Reconstruction, Topology
+from ostec.types import Camera, Detection, Landmarks, Mesh, Photo, Reconstruction, Topology
 
 LEAST_PRESENCE = 0.5
 SURELY_UPRIGHT = 0.995
@@ -156,3 +156,10 @@ def read_facemesh_model(path: Path) -> FaceMeshModel:
 def load_facemesh_reconstructor() -> FaceMeshReconstructor:
     """The reconstructor with the shipped network and model. Raises `MissingWeights`, `BadWeights`."""
     return FaceMeshReconstructor(load_facemesh_net(), load_facemesh_model())
+
+
+def neutral_head() -> Mesh:
+    """The mean head, without a texture. Raises `MissingWeights`, `BadWeights`."""
+    model = load_facemesh_model()
+    head = fit_head(model, model.face_mean * torch.tensor([1.0, -1.0, -1.0]), 1.0, (1, 1))
+    return Mesh(head, None, "mediapipe")

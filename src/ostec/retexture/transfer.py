@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ostec.errors import BadGeometry, BadSettings
+from ostec.errors import BadGeometry, BadSettings, NoFace
 from ostec.geometry.closest import Surface
 from ostec.geometry.mesh import welded
 from ostec.geometry.raster import rasterise
@@ -47,8 +47,13 @@ class Pairs(NamedTuple):
 
 
 @torch.no_grad()
-def transfer_texture(source: Mesh, target: Mesh, pairs: Pairs, size_px: int) -> TransferResult:
-    """The source's texture in the target's UV layout. Raises `BadGeometry`, `BadSettings`."""
+def transfer_texture(
+    source: Mesh, target: Mesh, pairs: Pairs, size_px: int, writer: Callable[..., Any]
+) -> TransferResult:
+    """The source's texture in the target's UV layout; `writer` as in `TransferResult`.
+
+    Raises `BadGeometry`, `BadSettings`.
+    """
     if not LEAST_TEXTURE_PX <= size_px <= MOST_TEXTURE_PX:
         raise BadSettings(f"texture_size is {size_px}; choose {LEAST_TEXTURE_PX} to {MOST_TEXTURE_PX}.")
     if source.rgb is None:
@@ -72,7 +77,7 @@ def transfer_texture(source: Mesh, target: Mesh, pairs: Pairs, size_px: int) -> 
         )
     painted = replace(target, rgb=push_pull(rgb, coverage.float()))
     upright_target = placed(pairs.target, pairs.upright_target, pairs.weights)(target.head.vertices)
-    return TransferResult(source, painted, there.vertices, upright_target, coverage, vertices)
+    return TransferResult(source, painted, there.vertices, upright_target, coverage, vertices, writer)
 
 
 def detected_pairs(source: Mesh, target: Mesh, detect: Detector, reconstruct: Reconstructor) -> Pairs:
@@ -81,11 +86,16 @@ def detected_pairs(source: Mesh, target: Mesh, detect: Detector, reconstruct: Re
     return Pairs(a.points, b.points, a.weights * b.weights, a.shape, b.shape)
 
 
-def given_pairs(points: Tensor) -> Pairs:
-    """Points [N, 6]: x, y, z on the source and on the target. Axes are taken for the head frame's."""
-    source, target = points.double()[:, :3], points.double()[:, 3:]
-    upright = [_SPREAD_M * at / (at - at.mean(dim=0)).square().sum(dim=1).mean().sqrt() for at in (source, target)]
-    return Pairs(source, target, torch.ones(len(points), dtype=torch.float64), *upright)
+def given_pairs(points: Tensor, source: Mesh, detect: Detector, reconstruct: Reconstructor) -> Pairs:
+    """Points [N, 6]: x, y, z on the source, then on the target. The source's axes and unit are those of its face, or
+    where none is found the head frame's, and the points are as far apart as those of a face. Raises `BadGeometry`."""
+    at = points.double()[:, :3]
+    try:
+        found = find_points(source, detect, reconstruct)
+        upright = placed(found.points, found.shape, found.weights)(at).double()
+    except NoFace:
+        upright = _SPREAD_M * at / (at - at.mean(dim=0)).square().sum(dim=1).mean().sqrt().clamp(min=1e-12)
+    return Pairs(at, points.double()[:, 3:], torch.ones(len(points), dtype=torch.float64), upright, upright)
 
 
 def _moved(head: Reconstruction, move: Callable[[Tensor], Tensor]) -> Reconstruction:
