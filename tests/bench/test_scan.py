@@ -147,8 +147,8 @@ def test_a_picture_without_a_face_costs_only_its_figures() -> None:
 
 def test_a_scan_is_read_as_it_was_written(tmp_path: Path) -> None:
     uv = FACE.topology.uv * torch.tensor([1.0, -1.0]) + torch.tensor([0.0, 1.0])
-    red_above = Image.new("RGB", (8, 8), "blue")
-    red_above.paste((255, 0, 0), (0, 0, 8, 4))
+    red_above = Image.new("RGB", (64, 64), "blue")
+    red_above.paste((255, 0, 0), (0, 0, 64, 32))
     material = PBRMaterial(baseColorTexture=red_above)
     visual = TextureVisuals(uv=uv.numpy(), material=material)
     faces = FACE.topology.faces.numpy()

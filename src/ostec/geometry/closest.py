@@ -51,7 +51,9 @@ class Surface:
         """`vertices` [V, 3], finite, `faces` [F, 3], at least one."""
         self.vertices, self.faces = vertices.double(), faces
         self.normals = face_normals(self.vertices, faces)
-        self._rim = _on_open_edges(faces, len(vertices))
+        self._open = _open_sides(faces)
+        self._rim = torch.zeros(len(vertices), dtype=torch.bool)
+        self._rim[faces[self._open]] = self._rim[faces.roll(-1, dims=1)[self._open]] = True
         corners = self.vertices[faces].numpy()
         self._order = _along_a_curve(corners.mean(axis=1))
         self._corners = np.ascontiguousarray(corners[self._order])
@@ -73,18 +75,22 @@ class Surface:
     def at_rim(self, hits: Hits) -> Tensor:
         """[N] bool: the nearest point lies on an edge where the surface ends."""
         absent = hits.barycentrics <= _ON_RIM
-        rim = self._rim[self.faces[hits.triangle.clamp(min=0)]] | absent
-        return hits.found & absent.any(dim=1) & rim.all(dim=1)
+        triangle = hits.triangle.clamp(min=0)[:, None]
+        side = (absent.int().argmax(dim=1, keepdim=True) + 1) % 3
+        corner = absent.int().argmin(dim=1, keepdim=True)
+        on_side = self._open[triangle, side][:, 0]
+        on_corner = self._rim[self.faces[triangle, corner]][:, 0]
+        count = absent.sum(dim=1)
+        return hits.found & torch.where(count == 2, on_corner, on_side & (count == 1))
 
 
-def _on_open_edges(faces: Tensor, count: int) -> Tensor:
-    """[V] bool: the vertex belongs to an edge with a triangle on one side only."""
-    edges = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).sort(dim=1).values
-    key, times = (edges[:, 0] * count + edges[:, 1]).unique(return_counts=True)
-    open_edges = key[times == 1]
-    rim = torch.zeros(count, dtype=torch.bool)
-    rim[open_edges // count] = rim[open_edges % count] = True
-    return rim
+def _open_sides(faces: Tensor) -> Tensor:
+    """[F, 3] bool: from a triangle's corner k to the next there is no other triangle."""
+    sides = torch.stack([faces, faces.roll(-1, dims=1)], dim=2).view(-1, 2).sort(dim=1).values
+    _, which, times = (sides[:, 0] * (int(faces.max()) + 1) + sides[:, 1]).unique(
+        return_inverse=True, return_counts=True
+    )
+    return (times == 1)[which].view(-1, 3)
 
 
 def _along_a_curve(points: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -17,7 +17,7 @@ from ostec.geometry.mesh import vertex_normals
 LEAST_POINTS = 4
 _SMOOTHING = 0.004
 """Of the spline, in metres: how far the points are trusted, so to speak."""
-_ROUNDS = ((0.030, 0.015), (0.020, 0.010), (0.012, 0.008))
+_ROUNDS = ((0.030, 0.015), (0.015, 0.008))
 """Width of the bumps that a round bends by, and how far it looks for the surface; metres."""
 _STIFFNESS = 0.3
 _LEAST_COSINE = 0.6
@@ -54,7 +54,7 @@ def bent(vertices: Tensor, faces: Tensor, points: Tensor, anchors: Tensor, surfa
     moved = torch.cat([part + torch.from_numpy(spline(part.numpy())) for part in vertices.double().split(_CHUNK)])
     for width, reach in _ROUNDS:
         normals = vertex_normals(moved, faces)
-        centres = _spread(moved, 0.8 * width, surface)
+        centres = _spread(moved, width, surface)
         hits = surface.nearest(moved[centres], normals[centres], reach, _LEAST_COSINE)
         sure = hits.found & ~surface.at_rim(hits)
         if not bool(sure.any()):

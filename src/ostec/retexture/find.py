@@ -95,18 +95,16 @@ def _first_look(mesh: Mesh, detect: Detector, reconstruct: Reconstructor) -> _Lo
             if look.fit.landmarks.score >= _SURE:
                 break
     if best is None:
-        raise NoFace(f"{mesh.name}: no face is found on it from any side. {_REMEDY}")
+        raise NoFace(f"{mesh.name}: no face is found on it from in front, behind or beside. {_REMEDY}")
     return best
 
 
 def _turns() -> Iterator[Tensor]:
     """Rotations from the mesh's frame to the head frame: y up and z out first, as glTF has them, then others' axes."""
-    axes = torch.eye(3)
-    for up, out in ((1, 2), (2, 1), (1, 0), (2, 0), (0, 1), (0, 2)):
-        for up_sign in (1, -1):
-            for out_sign in (1, -1) if out == 2 else (-1, 1):
-                y, z = up_sign * axes[up], out_sign * axes[out]
-                yield torch.stack([torch.linalg.cross(y, z), y, z])
+    x, y, z = torch.eye(3)
+    upright = [(y, z), (z, -y), (y, -z), (y, x), (y, -x), (z, y), (z, x), (z, -x)]
+    for up, out in [*upright, (-y, -z), (-y, z)]:
+        yield torch.stack([torch.linalg.cross(up, out), up, out])
 
 
 def _camera(R: Tensor, centre: Tensor, radius: float) -> Camera:

@@ -31,11 +31,12 @@ def target_mesh(given: str | Path | Mesh) -> Mesh:
 def read_landmarks(path: Path) -> Tensor:
     """[N, 6] float64: a line for each point, x y z on the source, then x y z on the target. Raises `BadGeometry`."""
     try:
-        points = np.loadtxt(path, dtype=np.float64, ndmin=2)
+        rows = [line.partition("#")[0].split() for line in path.read_text().splitlines()]
+        points = np.array([row for row in rows if row], dtype=np.float64)
     except (OSError, ValueError) as error:
-        raise BadGeometry(f"{path}: cannot be read as numbers ({error}). {_LAYOUT}") from error
-    if points.shape[1:] != (6,) or not np.isfinite(points).all():
-        raise BadGeometry(f"{path}: holds {list(points.shape)} numbers. {_LAYOUT}")
+        raise BadGeometry(f"{path}: cannot be read as rows of numbers ({error}). {_LAYOUT}") from error
+    if points.ndim != 2 or points.shape[1] != 6 or not np.isfinite(points).all():
+        raise BadGeometry(f"{path}: does not hold six numbers in each line. {_LAYOUT}")
     return torch.from_numpy(points)
 
 

@@ -28,9 +28,11 @@ def transfer(
     cannot, `landmarks` is a text file of points that are the same on both, x y z on the source and x y z on the target
     in each line. Raises `BadGeometry`, `BadPhoto`, `BadSettings`, `NoFace`.
     """
-    meshes, finders = (source_mesh(source), target_mesh(target)), _face_finders()
-    points = None if landmarks is None else read_landmarks(Path(landmarks))
-    pairs = detected_pairs(*meshes, *finders) if points is None else given_pairs(points, meshes[0], *finders)
+    meshes = source_mesh(source), target_mesh(target)
+    if landmarks is not None:
+        pairs = given_pairs(read_landmarks(Path(landmarks)))
+    else:
+        pairs = detected_pairs(*meshes, *_face_finders())
     return transfer_texture(*meshes, pairs, texture_size, _write)
 
 

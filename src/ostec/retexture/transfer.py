@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ostec.errors import BadGeometry, BadSettings, NoFace
+from ostec.errors import BadGeometry, BadSettings
 from ostec.geometry.closest import Surface
 from ostec.geometry.mesh import welded
 from ostec.geometry.raster import rasterise
@@ -19,10 +19,10 @@ from ostec.geometry.texels import bake_texels
 from ostec.interfaces import Detector, Reconstructor
 from ostec.retexture.find import find_points
 from ostec.texture.fill import push_pull
-from ostec.types import Mesh, Reconstruction, Texels, TransferResult
+from ostec.types import Mesh, Reconstruction, Texels, Topology, TransferResult
 
 LEAST_TEXTURE_PX, MOST_TEXTURE_PX = 16, 8192
-_REACH_M, _LEAST_COSINE = 0.005, 0.26
+_REACH_M, _LEAST_COSINE = 0.006, 0.26
 """How far from the bent target a texel's counterpart may lie, and how far it may be turned (75°)."""
 _ON_RIM_M = 0.0005
 _LEAST_COVERAGE = 0.01
@@ -86,16 +86,13 @@ def detected_pairs(source: Mesh, target: Mesh, detect: Detector, reconstruct: Re
     return Pairs(a.points, b.points, a.weights * b.weights, a.shape, b.shape)
 
 
-def given_pairs(points: Tensor, source: Mesh, detect: Detector, reconstruct: Reconstructor) -> Pairs:
-    """Points [N, 6]: x, y, z on the source, then on the target. The source's axes and unit are those of its face, or
-    where none is found the head frame's, and the points are as far apart as those of a face. Raises `BadGeometry`."""
-    at = points.double()[:, :3]
-    try:
-        found = find_points(source, detect, reconstruct)
-        upright = placed(found.points, found.shape, found.weights)(at).double()
-    except NoFace:
-        upright = _SPREAD_M * at / (at - at.mean(dim=0)).square().sum(dim=1).mean().sqrt().clamp(min=1e-12)
-    return Pairs(at, points.double()[:, 3:], torch.ones(len(points), dtype=torch.float64), upright, upright)
+def given_pairs(points: Tensor) -> Pairs:
+    """Points [N, 6]: x, y, z on the source, then on the target. They are taken to be as far apart as those of a face,
+    and the source's axes for the head frame's."""
+    source, target = points.double()[:, :3], points.double()[:, 3:]
+    off = source - source.mean(dim=0)
+    upright = _SPREAD_M * off / off.square().sum(dim=1).mean().sqrt().clamp(min=1e-12)
+    return Pairs(source, target, torch.ones(len(points), dtype=torch.float64), upright, upright)
 
 
 def _moved(head: Reconstruction, move: Callable[[Tensor], Tensor]) -> Reconstruction:
@@ -113,7 +110,7 @@ def _looked_up(head: Reconstruction, rgb: Tensor, surface: Surface, texels: Texe
     coverage = torch.zeros_like(inside)
     coverage[inside] = known
     picture = torch.zeros(3, *inside.shape)
-    picture[:, coverage] = _sampled(_reduced(rgb, max(inside.shape)), uv[known])
+    picture[:, coverage] = _sampled(_beyond_seams(_reduced(rgb, max(inside.shape)), topology), uv[known])
     return picture, coverage
 
 
@@ -122,6 +119,20 @@ def _sampled(rgb: Tensor, uv: Tensor) -> Tensor:
     uv = torch.where((uv < 0) | (uv > 1), uv - uv.floor(), uv)
     grid = (2 * uv - 1).view(1, -1, 1, 2)
     return F.grid_sample(rgb[None], grid, padding_mode="border", align_corners=False)[0, :, :, 0]
+
+
+def _beyond_seams(rgb: Tensor, topology: Topology) -> Tensor:
+    """Two texels beside the chart take the colours on it: what others left there is often black."""
+    height, width = rgb.shape[1:]
+    flat = F.pad(topology.uv * torch.tensor([width, height]), (0, 2))
+    flat[:, 3] = 1
+    known = (rasterise(flat, topology.uv_faces, (height, width)).triangle >= 0).float()[None]
+    for _ in range(2):
+        mass = F.avg_pool2d(known, 3, 1, 1)
+        around = F.avg_pool2d(rgb * known, 3, 1, 1) / mass.clamp(min=1e-6)
+        new = (known == 0) & (mass > 0)
+        rgb, known = torch.where(new, around, rgb), torch.where(new, 1.0, known)
+    return rgb
 
 
 def _reduced(rgb: Tensor, size_px: int) -> Tensor:
