@@ -9,6 +9,8 @@ import torch
 import trimesh
 from PIL import Image
 from synthetic import head, paint
+from trimesh.visual import TextureVisuals
+from trimesh.visual.material import PBRMaterial
 
 from ostec import meshinput
 from ostec.errors import BadGeometry, BadPhoto
@@ -137,9 +139,9 @@ def test_several_textures_are_refused_where_one_is_needed(tmp_path: Path) -> Non
 
 def test_a_glb_of_several_parts_is_one_mesh_in_the_scene_s_frame(tmp_path: Path) -> None:
     box = trimesh.creation.box()
-    visual = trimesh.visual.TextureVisuals(
+    visual = TextureVisuals(
         uv=box.vertices[:, :2] + 0.5,
-        material=trimesh.visual.material.PBRMaterial(baseColorTexture=Image.new("RGB", (32, 32), "red")),
+        material=PBRMaterial(baseColorTexture=Image.new("RGB", (32, 32), "red")),
     )
     painted = trimesh.Trimesh(box.vertices, box.faces, visual=visual, process=False)
     scene = trimesh.Scene()

@@ -43,6 +43,13 @@ def welded(vertices: Tensor, faces: Tensor) -> Tensor:
     return torch.from_numpy(first[which])[faces]
 
 
+def inside_out(vertices: Tensor, faces: Tensor) -> bool:
+    """The triangles are clockwise seen from outside: more area faces the middle of the vertices than away from it."""
+    a, b, c = vertices.double()[faces].unbind(dim=1)
+    away = (a + b + c) / 3 - vertices.double()[faces].mean(dim=(0, 1))
+    return float((torch.linalg.cross(b - a, c - a) * away).sum()) < 0
+
+
 def _unit(vectors: Tensor) -> Tensor:
     """Vectors [..., 3] at length one; null vectors stay."""
     x, y, z = vectors.unbind(dim=-1)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ostec.errors import BadGeometry, BadSettings
 from ostec.geometry.closest import Surface
-from ostec.geometry.mesh import welded
+from ostec.geometry.mesh import inside_out, welded
 from ostec.geometry.raster import rasterise
 from ostec.geometry.registration import bent, placed
 from ostec.geometry.texels import bake_texels
@@ -96,8 +96,10 @@ def given_pairs(points: Tensor) -> Pairs:
 
 
 def _moved(head: Reconstruction, move: Callable[[Tensor], Tensor]) -> Reconstruction:
-    """Elsewhere, and without seams in its surface."""
+    """Elsewhere, without seams in its surface, and with its normals outward."""
     topology = replace(head.topology, faces=welded(head.vertices, head.topology.faces))
+    if inside_out(head.vertices, topology.faces):
+        topology = replace(topology, faces=topology.faces.flip(1), uv_faces=topology.uv_faces.flip(1))
     return replace(head, vertices=move(head.vertices), topology=topology)
 
 
