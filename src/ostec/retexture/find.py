@@ -19,7 +19,7 @@ from ostec.types import Camera, Detection, Mesh, Photo, Reconstruction
 
 POINTS = 468
 """Of a FaceMesh head's vertices those that the network finds; the others follow from them."""
-_PICTURE_PX = 512
+_FIRST_PX, _PICTURE_PX = 320, 512
 _FAR, _CLOSE = 0.45, 1.3
 """Half the picture's width, in units of the mesh's radius and of the face's; the face's is about its mean point."""
 _BLAZE_POINTS = (33, 133), (263, 362), (4,), (13, 14), (234,), (454,)
@@ -69,7 +69,7 @@ def find_points(mesh: Mesh, detect: Detector, reconstruct: Reconstructor) -> Fou
     total, mass, shape = torch.zeros(POINTS, 3).double(), torch.zeros(POINTS).double(), None
     for yaw_deg in _YAWS_DEG:
         R = rotation(0.0, yaw_deg, 0.0) @ first.turn
-        camera = _camera(R, centre.float(), radius * _CLOSE)
+        camera = _camera(R, centre.float(), radius * _CLOSE, _PICTURE_PX)
         there = _detection(to_pixels(points.float(), camera), first.fit.landmarks.score)
         look = _look(mesh, camera, lambda photo, at=there: [at], reconstruct)
         if look is None:
@@ -89,7 +89,7 @@ def _first_look(mesh: Mesh, detect: Detector, reconstruct: Reconstructor) -> _Lo
     best = None
     for turn in _turns():
         R = rotation(0.0, 0.0, 0.0) @ turn
-        look = _look(mesh, _camera(R, (low + high) / 2, radius), detect, reconstruct)
+        look = _look(mesh, _camera(R, (low + high) / 2, radius, _FIRST_PX), detect, reconstruct)
         if look is not None and (best is None or look.fit.landmarks.score > best.fit.landmarks.score):
             best = look
             if look.fit.landmarks.score >= _SURE:
@@ -107,11 +107,11 @@ def _turns() -> Iterator[Tensor]:
         yield torch.stack([torch.linalg.cross(up, out), up, out])
 
 
-def _camera(R: Tensor, centre: Tensor, radius: float) -> Camera:
+def _camera(R: Tensor, centre: Tensor, radius: float, size_px: int) -> Camera:
     """Orthographic, before the point `centre`."""
-    scale = _PICTURE_PX * _FAR / radius
-    K = torch.tensor([[scale, 0, _PICTURE_PX / 2], [0, scale, _PICTURE_PX / 2], [0, 0, 1]])
-    return Camera(K, R, torch.tensor([0.0, 0.0, 2 * radius]) - R @ centre, (_PICTURE_PX, _PICTURE_PX), "orthographic")
+    scale = size_px * _FAR / radius
+    K = torch.tensor([[scale, 0, size_px / 2], [0, scale, size_px / 2], [0, 0, 1]])
+    return Camera(K, R, torch.tensor([0.0, 0.0, 2 * radius]) - R @ centre, (size_px, size_px), "orthographic")
 
 
 def _look(mesh: Mesh, camera: Camera, detect: Detector, reconstruct: Reconstructor) -> _Look | None:
@@ -152,8 +152,9 @@ def _lifted(mesh: Mesh, look: _Look) -> tuple[Tensor, Tensor]:
     normals = vertex_normals(head.vertices, head.topology.faces)
     carried = interpolate(fragments, torch.cat([head.vertices, normals], dim=1), head.topology.faces)
     x, y = to_pixels(look.fit.vertices[:POINTS], look.fit.camera).floor().long().unbind(dim=1)
-    inside = (x >= 0) & (y >= 0) & (x < _PICTURE_PX) & (y < _PICTURE_PX)
-    at = carried[:, y.clamp(0, _PICTURE_PX - 1), x.clamp(0, _PICTURE_PX - 1)].T.double()
+    last = camera.size[0] - 1
+    inside = (x >= 0) & (y >= 0) & (x <= last) & (y <= last)
+    at = carried[:, y.clamp(0, last), x.clamp(0, last)].T.double()
     cosine = (at[:, 3:] @ camera.R[2].double()).abs()
     weights = (cosine - _LEAST_COSINE).clamp(min=0) * inside
     return at[:, :3], weights * _agreeing(at[:, :3], _shape(look), weights)
