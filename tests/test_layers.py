@@ -28,6 +28,8 @@ MAY_IMPORT = {
     "models": _BASE | {"interfaces", "geometry", "models"},
     "io": _BASE,
     "meshfiles": _BASE,
+    "objinput": set[str](),
+    "meshinput": _BASE | {"io", "objinput"},
     "outputs": _BASE | {"io", "meshfiles"},
     "report": _BASE | {"geometry"},
     "pipeline": _CONTRACT | {"geometry", "texture", "completion", "report"},
@@ -35,12 +37,26 @@ MAY_IMPORT = {
     "components": _CONTRACT,
     "naming": set[str](),
     "batch": _CONTRACT | {"pipeline", "components", "io", "naming"},
+    "retexture": _CONTRACT | {"geometry", "texture", "components", "meshinput", "outputs", "retexture"},
     "bench": _CONTRACT
-    | {"pipeline", "components", "io", "batch", "naming", "geometry", "texture", "completion", "models", "bench"},
-    "cli": _CONTRACT | {"pipeline", "components", "io", "outputs", "report", "batch", "bench", "cli_models"},
+    | {
+        "meshinput",
+        "pipeline",
+        "components",
+        "io",
+        "batch",
+        "naming",
+        "geometry",
+        "texture",
+        "completion",
+        "models",
+        "bench",
+    },
+    "cli": _CONTRACT
+    | {"pipeline", "components", "io", "outputs", "report", "batch", "bench", "cli_models", "retexture"},
     "cli_models": _CONTRACT | {"components", "io", "models"},
     "__main__": {"cli"},
-    "__init__": _CONTRACT | {"pipeline", "components", "io", "models"},
+    "__init__": _CONTRACT | {"pipeline", "components", "io", "models", "retexture"},
 }
 """Layer -> layers it may import. `components` reaches the rest by name, when asked for."""
 

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from ostec.components import demo_photo, load_parts
     from ostec.interfaces import Parts, Progress
     from ostec.models.stylegan2_files import load_discriminator, load_generator
-    from ostec.types import Photo, Result
+    from ostec.retexture.run import transfer
+    from ostec.types import Mesh, Photo, Result, TransferResult
 
 __version__ = "0.1.0"
 
@@ -47,6 +48,7 @@ __all__ = [
     "Cancelled",
     "CannotDownload",
     "CannotWrite",
+    "Mesh",
     "MissingWeights",
     "NoFace",
     "OstecError",
@@ -54,6 +56,7 @@ __all__ = [
     "Photo",
     "Result",
     "Settings",
+    "TransferResult",
     "UnknownComponent",
     "__version__",
     "complete",
@@ -61,16 +64,20 @@ __all__ = [
     "load_discriminator",
     "load_generator",
     "load_parts",
+    "transfer",
 ]
 
 _LAZY = {
+    "Mesh": "ostec.types",
     "Parts": "ostec.interfaces",
     "Photo": "ostec.types",
     "Result": "ostec.types",
+    "TransferResult": "ostec.types",
     "demo_photo": "ostec.components",
     "load_discriminator": "ostec.models.stylegan2_files",
     "load_generator": "ostec.models.stylegan2_files",
     "load_parts": "ostec.components",
+    "transfer": "ostec.retexture.run",
 }
 """Name -> the module it is imported from when first asked for: these need torch."""
 

@@ -92,6 +92,34 @@ class Demo:
 
 
 @dataclass(frozen=True)
+class Transfer:
+    """Carry a finished texture over to a mesh of another topology."""
+
+    source: Positional[Path]
+    """Textured mesh, .obj or .glb, as ostec run writes them."""
+    target: Positional[str]
+    """Mesh with UVs, .obj or .glb, or mediapipe for that model's neutral head."""
+    save_dir: Path
+    """Folder for the results."""
+    texture_size: int = 1024
+    """Side of the target's texture, px."""
+    landmarks: Path | None = None
+    """Text file for faces that are not found: x y z on the source, then x y z on the target, a line for each point."""
+
+    def __call__(self) -> int:
+        from ostec.errors import NoFace
+        from ostec.retexture.run import transfer
+
+        try:
+            result = transfer(self.source, self.target, self.texture_size, self.landmarks)
+        except NoFace as error:
+            return _complain(error, _SOME_FAILED)
+        files = result.save(self.save_dir)
+        print(f"{float(result.coverage.float().mean()):.0%} of the texture has a counterpart; look at {files['sheet']}")
+        return _DONE
+
+
+@dataclass(frozen=True)
 class Models:
     """Networks: list them; get weights that do not come along; check files; convert a StyleGAN2 file to safetensors."""
 
@@ -151,6 +179,7 @@ class Bench:
 _Command = (
     Annotated[Run, subcommand("run")]
     | Annotated[Demo, subcommand("demo")]
+    | Annotated[Transfer, subcommand("transfer")]
     | Annotated[Models, subcommand("models")]
     | Annotated[Bench, subcommand("bench")]
 )

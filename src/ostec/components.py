@@ -13,6 +13,7 @@ from ostec.errors import BadSettings, MissingWeights, UnknownComponent
 
 if TYPE_CHECKING:
     from ostec.interfaces import Parts
+    from ostec.types import Mesh
 
 DETECTORS = {"mediapipe": "ostec.models.detect:load_detector"}
 RECONSTRUCTORS = {
@@ -32,6 +33,8 @@ COMPLETERS = {
     "prior": "ostec.completion.prior:load_prior_completer",
     "projection": "ostec.assembly:load_projection_completer",
 }
+HEADS = {"mediapipe": "ostec.models.facemesh:neutral_head", "ict": "ostec.models.ict:neutral_head"}
+"""Name of a reconstructor -> "module:function" that gives its neutral head as a `Mesh`."""
 RASTERISERS = {"cpu": "ostec.geometry.raster:rasterise"}
 """Name -> "module:factory"; a rasteriser is a plain function, so there the factory is the part itself."""
 NEEDS_WEIGHTS = frozenset(("projection", "ict", "deep3d", "ganfit", "file", "graphonomy", "graphonomy-512"))
@@ -186,6 +189,11 @@ def build(kind: str, name: str, weights_dir: Path | None = None, device: str = "
     if name in NEEDS_WEIGHTS:
         return part(weights_dir, device)
     return part if kind == "rasteriser" else part()
+
+
+def neutral_head(name: str) -> Mesh:
+    """The mesh that a reconstructor bends. Raises `KeyError` for a name that is not in `HEADS`."""
+    return _find(HEADS[name])()
 
 
 def check_shipped() -> dict[str, str]:

@@ -42,6 +42,14 @@ def encode_obj(face: Reconstruction, mtl_name: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
+def with_material(obj: bytes, mtl_name: str) -> bytes:
+    """OBJ text as it was, polygons, groups and all, but for its materials: the one of `encode_mtl` throughout."""
+    lines = obj.replace(b"\\\r\n", b" ").replace(b"\\\n", b" ").splitlines()
+    kept = [line for line in lines if line.split(maxsplit=1)[:1] not in ([b"mtllib"], [b"usemtl"])]
+    ours = f"mtllib {mtl_name}\nusemtl head".encode("utf-8", "surrogateescape")
+    return b"\n".join([ours, *kept, b""])
+
+
 def encode_mtl(texture_name: str) -> bytes:
     """The material of `encode_obj`: the texture as it is, no highlights. `texture_name` is relative to the folder."""
     lines = ["newmtl head", "Ka 1 1 1", "Kd 1 1 1", "Ks 0 0 0", "illum 1", f"map_Kd {texture_name}", ""]

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from ostec.errors import BadSettings, CannotWrite
 from ostec.io import cannot_write, encode_gif, encode_png, encode_sheet, to_8_bit, write_atomically
-from ostec.meshfiles import encode_glb, encode_mtl, encode_obj
-from ostec.types import Result
+from ostec.meshfiles import encode_glb, encode_mtl, encode_obj, with_material
+from ostec.types import Result, TransferResult
 
 Sheet = Sequence[Sequence[tuple[str, Tensor]]]
 """Rows of (caption, [3, h, w])."""
@@ -56,6 +56,33 @@ def save_result(
     files["json"] = (f"{name}.json", (json.dumps(_plain(report), allow_nan=False, indent=1) + "\n").encode("ascii"))
 
     _remove(save_dir / f"{name}.json")
+    for file, data in files.values():
+        write_atomically(save_dir / file, data)
+    return {kind: save_dir / file for kind, (file, _) in files.items()}
+
+
+def save_transfer(
+    result: TransferResult, save_dir: Path, name: str, *, draw_sheet: Callable[[TransferResult], Sheet]
+) -> dict[str, Path]:
+    """Write a transfer's files and give their paths by kind: png, coverage, obj, mtl, glb, sheet.
+
+    The mesh is the target's own, in its axes and unit; an OBJ keeps its polygons. Raises `CannotWrite`.
+    """
+    _check_name(name, save_dir)
+    target, texture_png = result.target, encode_png(result.rgb)
+    own = Path(target.name)
+    as_it_was = own.suffix.lower() == ".obj" and own.is_file()
+    files = {
+        "png": (f"{name}.png", texture_png),
+        "coverage": (f"{name}_coverage.png", encode_png(result.coverage.float().expand(3, -1, -1))),
+        "obj": (
+            f"{name}.obj",
+            with_material(own.read_bytes(), f"{name}.mtl") if as_it_was else encode_obj(target.head, f"{name}.mtl"),
+        ),
+        "mtl": (f"{name}.mtl", encode_mtl(f"{name}.png")),
+        "glb": (f"{name}.glb", encode_glb(target.head, texture_png, name.encode("utf-8", "replace").decode())),
+        "sheet": (f"{name}_sheet.jpg", encode_sheet(draw_sheet(result))),
+    }
     for file, data in files.values():
         write_atomically(save_dir / file, data)
     return {kind: save_dir / file for kind, (file, _) in files.items()}

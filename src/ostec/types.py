@@ -127,6 +127,18 @@ class Reconstruction:
 
 
 @dataclass(frozen=True)
+class Mesh:
+    """A head as a file has it: in any unit, turned anyhow."""
+
+    head: Reconstruction
+    """Vertices and topology; nothing is known of landmarks and camera."""
+    rgb: Tensor | None
+    """[3, H, W] sRGB 0..1: its texture."""
+    name: str
+    """What errors call it; for a file, its path."""
+
+
+@dataclass(frozen=True)
 class SkinMask:
     """Which part of the photo shows this person's skin and facial features, and nothing in front of them."""
 
@@ -272,6 +284,39 @@ class Completed:
     """[3, R, R], where the completer makes its own."""
     notes: Mapping[str, Any] = field(default_factory=dict)
     """For the report: `loss_terms`, `loss_history`, `warnings`."""
+
+
+@dataclass(frozen=True)
+class TransferResult:
+    """A texture carried over to another mesh."""
+
+    source: Mesh
+    target: Mesh
+    """With its new texture `rgb`, else as it was."""
+    upright_source: Tensor
+    """[V, 3]: the source's vertices in the head frame, metres, as nearly as can be told."""
+    upright_target: Tensor
+    """[V, 3]: likewise the target's."""
+    coverage: Tensor
+    """[Hu, Wu] bool: the texel has a counterpart on the source; the others are filled in."""
+    fitted: Tensor
+    """[V, 3]: the target's vertices, bent onto `upright_source`."""
+    writer: Callable[..., Mapping[str, Path]] = field(repr=False)
+    """Writes the files."""
+
+    @property
+    def rgb(self) -> Tensor:
+        """[3, Hu, Wu], sRGB 0..1: the source's texture in the target's UV layout."""
+        assert self.target.rgb is not None
+        return self.target.rgb
+
+    def save(self, save_dir: str | Path, name: str | None = None) -> Mapping[str, Path]:
+        """Write texture, coverage, the target's own mesh and a sheet; gives what was written, by kind.
+
+        `name` defaults to SOURCE_on_TARGET. Raises `CannotWrite`. Each file appears whole or not at all.
+        """
+        between = "_on_".join(Path(mesh.name).stem for mesh in (self.source, self.target))
+        return self.writer(self, Path(save_dir), name or between)
 
 
 @dataclass(frozen=True)

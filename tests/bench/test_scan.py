@@ -21,18 +21,19 @@ from ostec.bench import scan
 from ostec.bench.gallery import Gallery
 from ostec.bench.judge import Judges
 from ostec.bench.record import Score
-from ostec.bench.scan import LIGHTS, POSES_DEG, Scan, bare_head, load_scan, placement, score_scan, true_colours
-from ostec.errors import BadGeometry, BadPhoto
+from ostec.bench.scan import LIGHTS, POSES_DEG, Scan, load_scan, placement, score_scan, true_colours
+from ostec.errors import BadGeometry
 from ostec.geometry.camera import rotation, to_camera, to_pixels
 from ostec.geometry.raster import rasterise
 from ostec.geometry.render import render
 from ostec.interfaces import Parts, Progress
+from ostec.meshinput import bare_head
 from ostec.settings import Settings
 from ostec.types import Atlas, Camera, Completed, Detection, Face, Photo, Reconstruction, UVTexture
 
 SETTINGS = Settings(mode="soft", texture_size=64)
 FACE = head()
-SCAN = Scan(bare_head(FACE.vertices, FACE.topology.faces, FACE.topology.uv), paint(256))
+SCAN = Scan(bare_head(FACE.vertices, FACE.topology.faces, FACE.topology.uv, FACE.topology.uv_faces), paint(256))
 
 
 def find(photo: Photo) -> list[Detection]:
@@ -146,8 +147,8 @@ def test_a_picture_without_a_face_costs_only_its_figures() -> None:
 
 def test_a_scan_is_read_as_it_was_written(tmp_path: Path) -> None:
     uv = FACE.topology.uv * torch.tensor([1.0, -1.0]) + torch.tensor([0.0, 1.0])
-    red_above = Image.new("RGB", (8, 8), "blue")
-    red_above.paste((255, 0, 0), (0, 0, 8, 4))
+    red_above = Image.new("RGB", (64, 64), "blue")
+    red_above.paste((255, 0, 0), (0, 0, 64, 32))
     material = PBRMaterial(baseColorTexture=red_above)
     visual = TextureVisuals(uv=uv.numpy(), material=material)
     faces = FACE.topology.faces.numpy()
@@ -161,7 +162,7 @@ def test_a_scan_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def test_what_is_no_scan_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "noise.glb").write_bytes(b"not a head")
-    with pytest.raises(BadPhoto, match=r"noise\.glb"):
+    with pytest.raises(BadGeometry, match=r"noise\.glb"):
         load_scan(tmp_path / "noise.glb")
     trimesh.creation.box().export(tmp_path / "bare.glb")
     with pytest.raises(BadGeometry, match=r"bare\.glb"):

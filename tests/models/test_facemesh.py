@@ -16,10 +16,11 @@ from torch import Tensor
 
 import ostec.io
 from ostec.errors import BadWeights, MissingWeights, NoFace
+from ostec.geometry.align import similarity
 from ostec.geometry.camera import FACING, rotation, to_camera, to_pixels
 from ostec.models import facemesh
 from ostec.models.detect import load_detector
-from ostec.models.facemesh import fit_head, load_facemesh_model, read_facemesh_model, similarity
+from ostec.models.facemesh import fit_head, load_facemesh_model, read_facemesh_model
 from ostec.types import Detection, Photo, Reconstruction
 
 SIZE = (480, 640)

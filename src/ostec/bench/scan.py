@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from scipy.spatial import KDTree
 from torch import Tensor
@@ -20,17 +19,18 @@ from ostec.bench.gallery import Gallery
 from ostec.bench.judge import Judges
 from ostec.bench.record import Score
 from ostec.bench.scores import delta_e2000, psnr_db, seam_ratio, ssim, within_2_std
-from ostec.errors import BadGeometry, BadPhoto, OstecError
+from ostec.errors import BadGeometry, OstecError
+from ostec.geometry.align import similarity
 from ostec.geometry.camera import rotation, to_clip, to_pixels
 from ostec.geometry.raster import interpolate
 from ostec.geometry.render import render
 from ostec.geometry.texels import bake_texels
 from ostec.interfaces import Completer, Parts
-from ostec.models.facemesh import similarity
+from ostec.meshinput import read_mesh
 from ostec.pipeline import complete_face, find_faces, over_background
 from ostec.settings import Settings
 from ostec.texture.unwrap import TRUSTED
-from ostec.types import Camera, Landmarks, Photo, Reconstruction, Result, Texels, Topology
+from ostec.types import Camera, Photo, Reconstruction, Result, Texels
 
 ATTRIBUTION = "Infinite, 3D Head Scan by Lee Perry-Smith (www.ir-ltd.net), CC BY 3.0"
 YAWS_DEG = (0.0, 15.0, 30.0, 45.0, 60.0, 75.0)
@@ -84,34 +84,13 @@ class Scan:
 
 
 def load_scan(path: Path) -> Scan:
-    """A head in a binary glTF file with one mesh and a base-colour texture, glTF axes, 5.5 cm to the unit.
+    """A head in a binary glTF file with one base-colour texture, glTF axes, 5.5 cm to the unit.
 
-    Raises `BadPhoto` where it cannot be read, `BadGeometry` where it holds no such mesh.
+    Raises `BadGeometry` where it holds no such mesh, `BadPhoto` where its texture cannot be read.
     """
-    import trimesh
-
-    try:
-        scene = trimesh.load(path, file_type="glb", force="scene")
-        meshes = list(getattr(scene, "geometry", {}).values())
-    except Exception as error:  # trimesh lets through whatever its parser meets in a broken file
-        raise BadPhoto(f"{path}: not a binary glTF file ({error}). Give a .glb file.") from error
-    texture = getattr(getattr(meshes[0].visual, "material", None), "baseColorTexture", None) if meshes else None
-    if len(meshes) != 1 or texture is None or getattr(meshes[0].visual, "uv", None) is None:
-        raise BadGeometry(f"{path}: holds no single mesh with a base-colour texture. Give a .glb file that does.")
-    uv = torch.from_numpy(np.asarray(meshes[0].visual.uv, dtype=np.float32)).clone()
-    uv[:, 1] = 1 - uv[:, 1]  # trimesh counts v from below
-    vertices = torch.from_numpy(np.asarray(meshes[0].vertices, dtype=np.float32)) * _UNIT_M
-    faces = torch.from_numpy(np.asarray(meshes[0].faces, dtype=np.int64))
-    rgb = torch.from_numpy(np.array(texture.convert("RGB"))).permute(2, 0, 1).float() / 255
-    return Scan(bare_head(vertices, faces, uv), rgb)
-
-
-def bare_head(vertices: Tensor, faces: Tensor, uv: Tensor) -> Reconstruction:
-    """A mesh as a head of which no landmark is known."""
-    nowhere, everywhere = torch.zeros(68, dtype=torch.int64), torch.ones(len(vertices), dtype=torch.bool)
-    topology = Topology(faces, uv, faces, nowhere, everywhere, None, "scan")
-    camera = Camera(torch.eye(3), torch.eye(3), torch.zeros(3), (1, 1))
-    return Reconstruction(vertices, topology, camera, Landmarks(torch.zeros(68, 2), 1.0), 0.0, 0.0, 0.0)
+    mesh = read_mesh(path, needs_texture=True)
+    assert mesh.rgb is not None
+    return Scan(replace(mesh.head, vertices=mesh.head.vertices * _UNIT_M), mesh.rgb)
 
 
 def score_scan(

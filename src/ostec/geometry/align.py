@@ -9,7 +9,16 @@ from ostec.errors import BadGeometry
 from ostec.geometry import warp as warping
 from ostec.geometry.warp import apply_affine, invert_affine
 
-__all__ = ["apply_affine", "arcface_crop", "compose_affine", "ffhq_crop", "fit_similarity", "invert_affine", "warp"]
+__all__ = [
+    "apply_affine",
+    "arcface_crop",
+    "compose_affine",
+    "ffhq_crop",
+    "fit_similarity",
+    "invert_affine",
+    "similarity",
+    "warp",
+]
 
 ARCFACE_SIZE_PX = 112
 ARCFACE_POINTS_PX = torch.tensor(
@@ -42,6 +51,23 @@ def fit_similarity(source: Tensor, target: Tensor, weights: Tensor | None = None
     sin = (w[:, 0] * (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])).sum() / spread
     linear = torch.stack([torch.stack([cos, -sin]), torch.stack([sin, cos])])
     return torch.cat([linear, (b_mean - linear @ a_mean)[:, None]], dim=1).to(source.dtype)
+
+
+def similarity(source: Tensor, target: Tensor, weights: Tensor) -> tuple[float, Tensor, Tensor]:
+    """(scale, R [3, 3], t [3]) with target ~ scale R source + t by weighted least squares.
+
+    `source`, `target` [N, 3], `weights` [N]. Umeyama, "Least-squares estimation of transformation parameters between
+    two point patterns", PAMI 1991.
+    """
+    share = (weights / weights.sum())[:, None]
+    source_mean, target_mean = (share * source).sum(dim=0), (share * target).sum(dim=0)
+    a, b = source - source_mean, target - target_mean
+    u, s, vt = torch.linalg.svd((b[:, :, None] * (share * a)[:, None, :]).sum(dim=0))
+    signs = torch.ones(3, dtype=source.dtype)
+    signs[2] = torch.sign(torch.linalg.det(u @ vt))
+    R = (u * signs) @ vt
+    scale = float((s * signs).sum() / (share * a * a).sum())
+    return scale, R, target_mean - scale * R @ source_mean
 
 
 def ffhq_crop(landmarks_px: Tensor, size_px: int) -> Tensor:

@@ -1,7 +1,8 @@
-"""Normals of triangle meshes, and a sphere through points."""
+"""Normals and seams of triangle meshes, and a sphere through points."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,6 +42,23 @@ def sphere(points: Tensor) -> tuple[Tensor, float]:
     solution = torch.linalg.lstsq(system, own.square().sum(dim=1, keepdim=True)).solution[:, 0]
     radius = float((solution[3] + solution[:3].square().sum()).sqrt())
     return (middle + solution[:3]).float(), radius
+
+
+def welded(vertices: Tensor, faces: Tensor) -> Tensor:
+    """[F, 3]: `faces` with one vertex for all of `vertices` [V, 3] at the same place, the first of them.
+
+    Files double vertices where the texture has a seam; the surface does not end there.
+    """
+    bits = np.ascontiguousarray(vertices.float().numpy() + 0.0).view(np.dtype((np.void, 12))).ravel()
+    _, first, which = np.unique(bits, return_index=True, return_inverse=True)
+    return torch.from_numpy(first[which])[faces]
+
+
+def inside_out(vertices: Tensor, faces: Tensor) -> bool:
+    """The triangles are clockwise seen from outside: more area faces the middle of the vertices than away from it."""
+    a, b, c = vertices.double()[faces].unbind(dim=1)
+    away = (a + b + c) / 3 - vertices.double()[faces].mean(dim=(0, 1))
+    return float((torch.linalg.cross(b - a, c - a) * away).sum()) < 0
 
 
 def _unit(vectors: Tensor) -> Tensor:

@@ -15,10 +15,11 @@ from scipy import sparse
 from torch import Tensor
 
 from ostec.errors import BadWeights, MissingWeights, NoFace
+from ostec.geometry.align import similarity
 from ostec.geometry.camera import angles_deg, to_pixels
 from ostec.models.blaze import DATA_DIR
 from ostec.models.facemesh_net import FaceMeshNet, load_facemesh_net, mesh_points
-from ostec.types import Camera, Detection, Landmarks, Photo, Reconstruction, Topology
+from ostec.types import Camera, Detection, Landmarks, Mesh, Photo, Reconstruction, Topology
 
 LEAST_PRESENCE = 0.5
 SURELY_UPRIGHT = 0.995
@@ -107,23 +108,6 @@ def fit_head(model: FaceMeshModel, points: Tensor, presence: float, size: tuple[
     return Reconstruction(vertices, model.topology, camera, landmarks, yaw_deg, pitch_deg, roll_deg)
 
 
-def similarity(source: Tensor, target: Tensor, weights: Tensor) -> tuple[float, Tensor, Tensor]:
-    """(scale, R [3, 3], t [3]) with target ~ scale R source + t by weighted least squares.
-
-    `source`, `target` [N, 3], `weights` [N]. Umeyama, "Least-squares estimation of transformation parameters between
-    two point patterns", PAMI 1991.
-    """
-    share = (weights / weights.sum())[:, None]
-    source_mean, target_mean = (share * source).sum(dim=0), (share * target).sum(dim=0)
-    a, b = source - source_mean, target - target_mean
-    u, s, vt = torch.linalg.svd((b[:, :, None] * (share * a)[:, None, :]).sum(dim=0))
-    signs = torch.ones(3, dtype=source.dtype)
-    signs[2] = torch.sign(torch.linalg.det(u @ vt))
-    R = (u * signs) @ vt
-    scale = float((s * signs).sum() / (share * a * a).sum())
-    return scale, R, target_mean - scale * R @ source_mean
-
-
 def facemesh_model(arrays: Mapping[str, NDArray]) -> FaceMeshModel:
     """The model from the arrays of `data/facemesh_topology.npz`. Raises `KeyError` where one is missing."""
     faces = _tensor(arrays["faces"], torch.int64)
@@ -178,3 +162,10 @@ def read_facemesh_model(path: Path) -> FaceMeshModel:
 def load_facemesh_reconstructor() -> FaceMeshReconstructor:
     """The reconstructor with the shipped network and model. Raises `MissingWeights`, `BadWeights`."""
     return FaceMeshReconstructor(load_facemesh_net(), load_facemesh_model())
+
+
+def neutral_head() -> Mesh:
+    """The mean head, without a texture. Raises `MissingWeights`, `BadWeights`."""
+    model = load_facemesh_model()
+    head = fit_head(model, model.face_mean * torch.tensor([1.0, -1.0, -1.0]), 1.0, (1, 1))
+    return Mesh(head, None, "mediapipe")

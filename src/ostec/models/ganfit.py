@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ostec.errors import BadWeights
-from ostec.models.facemesh import similarity
+from ostec.geometry.align import similarity
 from ostec.models.fits import (
     camera_of_projection,
     fits_beside,

@@ -22,7 +22,7 @@ from ostec.models.facemesh_net import FaceMeshNet, load_facemesh_net
 from ostec.models.ict_files import MODEL_FILE, TOPOLOGY_FILE, Shapes, read_shapes, read_topology
 from ostec.models.ict_fit import Array, Fit, Index, PointModel, fit_points
 from ostec.models.library import require, weights_folders
-from ostec.types import Camera, Detection, Landmarks, Part, Photo, Reconstruction, Topology
+from ostec.types import Camera, Detection, Landmarks, Mesh, Part, Photo, Reconstruction, Topology
 
 UNIT_M = 0.01
 """ICT's unit, nearly: the outer corners of the eyes are 8.92 apart."""
@@ -36,6 +36,8 @@ _LIDS = {
 """Expression -> FaceMesh points: corners of the eye, upper lid, lower lid."""
 _SLIT = 0.175, 0.19
 """Height over width of an eye, as the network gives it, of shut eyes and of the narrowest open ones."""
+_NEUTRAL_PX, _HEAD_M = 1000, 0.3
+"""A picture of the neutral head and what it shows."""
 _LID_M = 0.0004
 """Between the eyeball and what lies on it."""
 
@@ -198,3 +200,11 @@ def load_ict_reconstructor(weights_dir: Path | None, device: str) -> ICTReconstr
 def read_ict_model(path: Path, topology_path: Path = TOPOLOGY_FILE) -> ICTModel:
     """The model in a packed ICT-FaceKit file. Raises `MissingWeights`, `BadWeights`."""
     return ict_model(read_shapes(path), read_topology(topology_path))
+
+
+def neutral_head() -> Mesh:
+    """The head nearest to FaceMesh's mean face, without a texture. Raises `MissingWeights`, `BadWeights`."""
+    mean = load_facemesh_model().face_mean * torch.tensor([1.0, -1.0, -1.0])
+    points = mean * (_NEUTRAL_PX / _HEAD_M) + torch.tensor([_NEUTRAL_PX / 2, _NEUTRAL_PX / 2, 0.0])
+    model = load_ict_reconstructor(None, "cpu").model
+    return Mesh(fit_head(model, points, 1.0, (_NEUTRAL_PX, _NEUTRAL_PX)), None, "ict")
