@@ -6,7 +6,7 @@ Source: ICT-VGL/ICT-FaceKit; Li et al., "Learning Formation of Physically-Based 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -203,8 +203,11 @@ def read_ict_model(path: Path, topology_path: Path = TOPOLOGY_FILE) -> ICTModel:
 
 
 def neutral_head() -> Mesh:
-    """The head nearest to FaceMesh's mean face, without a texture. Raises `MissingWeights`, `BadWeights`."""
+    """The head nearest to FaceMesh's mean face, without a texture; all its parts are to be painted. Raises
+    `MissingWeights`, `BadWeights`."""
     mean = load_facemesh_model().face_mean * torch.tensor([1.0, -1.0, -1.0])
     points = mean * (_NEUTRAL_PX / _HEAD_M) + torch.tensor([_NEUTRAL_PX / 2, _NEUTRAL_PX / 2, 0.0])
     model = load_ict_reconstructor(None, "cpu").model
-    return Mesh(fit_head(model, points, 1.0, (_NEUTRAL_PX, _NEUTRAL_PX)), None, "ict")
+    head = fit_head(model, points, 1.0, (_NEUTRAL_PX, _NEUTRAL_PX))
+    whole = replace(head.topology, paintable=torch.ones_like(head.topology.paintable), parts=None)
+    return Mesh(replace(head, topology=whole), None, "ict")
