@@ -115,7 +115,8 @@ def test_the_search_starts_where_the_encoder_of_that_generator_says(package: Pat
     assert parts.licences["face_encoder.safetensors"] == "Apache-2.0"
     seen = []
     completer.encoder = lambda pictures: seen.append(pictures) or torch.zeros(len(pictures), 8, 8)
-    result = ostec.complete(demo_photo(), parts=parts, settings=ostec.Settings(texture_size=128, iterations=1))
+    settings = ostec.Settings(texture_size=128, iterations=1, preset="original")
+    result = ostec.complete(demo_photo(), parts=parts, settings=settings)
     views = [c for c in result.completions if c.latent is not None]
     assert views and all(bool((c.latent == 0).all()) for c in views)
     assert all(p.shape[1:] == (3, 32, 32) and 0 <= float(p.min()) <= float(p.max()) <= 1 for p in seen)

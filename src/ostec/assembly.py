@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ostec.completion.prior import load_prior_completer
 from ostec.completion.projection import ProjectionCompleter
+from ostec.errors import BadWeights
 from ostec.geometry.raster import rasterise
 from ostec.interfaces import Generator, IdentityNet, Judges
 from ostec.models import sources
@@ -21,7 +22,7 @@ from ostec.models.library import require_generator, weights_folders
 from ostec.models.weight_files import PARTS
 from ostec.types import Photo
 
-_LOOK_PX = 256
+_LOOK_PX, _LEAST_PX = 256, 32
 _NO_FACES = "no face is found in the picture of its mean latent. Views are as good as it knows faces; use one of FFHQ."
 
 
@@ -32,6 +33,8 @@ def load_projection_completer(weights_dir: Path | None, device: str) -> Projecti
     found = sources.chosen(folders)
     source = found.pop("generator")
     generator, discriminator = (net and net.to(device) for net in source.load())
+    if generator.resolution < _LEAST_PX:
+        raise BadWeights(f"{source.paths[0]} makes pictures of {generator.resolution} px; {_LEAST_PX} are the least.")
     networks = {name: source.load().to(device).requires_grad_(False) for name, source in found.items()}
     judges = Judges(
         landmarks=load_mesh_landmarks(device),

@@ -24,7 +24,7 @@ from ostec.settings import Settings
 from ostec.types import Result
 
 _SUMMARY_EVERY_S = 1.0
-_ENDINGS = (".png", ".obj", ".mtl", ".glb", ".npz", ".json", "_frontal.png", "_sheet.jpg")
+_ENDINGS = (".png", ".obj", ".mtl", ".glb", ".npz", ".json", "_frontal.png", "_sheet.jpg", "_search.gif")
 """What the names of a face's files end with."""
 _ONE_PHOTO_ONLY = (errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EEXIST)
 """Why a file cannot be written while its neighbours can; for any other reason the batch stops."""

@@ -50,6 +50,7 @@ _TURN_UPRIGHT = {
 }
 _STRIP_ROWS = 256
 _PNG_LEVEL = 2
+_FRAME_MS = 80
 
 _WRITE_REMEDIES = {
     errno.ENOSPC: "Free some disk space or choose another folder.",
@@ -160,11 +161,11 @@ def encode_png(rgb: Tensor) -> bytes:
     return file.getvalue()
 
 
-def encode_gif(frames: Iterable[Tensor], seconds_per_frame: float = 0.08) -> bytes:
+def encode_gif(frames: Iterable[Tensor]) -> bytes:
     """[3, H, W] 0..1 each -> a GIF file that repeats for ever. Raises `ValueError` where there is no frame."""
     first, *others = (Image.fromarray(to_8_bit(frame)).quantize(256) for frame in frames)
     file = BytesIO()
-    first.save(file, "GIF", save_all=True, append_images=others, duration=round(1000 * seconds_per_frame), loop=0)
+    first.save(file, "GIF", save_all=True, append_images=others, duration=_FRAME_MS, loop=0)
     return file.getvalue()
 
 

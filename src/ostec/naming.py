@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-_DERIVED = re.compile(r"(.+)_(?:face\d+|frontal|sheet)", re.IGNORECASE | re.DOTALL)
+_DERIVED = re.compile(r"(.+)_(?:face\d+|frontal|sheet|search)", re.IGNORECASE | re.DOTALL)
 _TAKEN = ("summary",)
 
 

@@ -173,5 +173,15 @@ def _report(
         "seconds": seconds,
         "loss_terms": notes.get("loss_terms", {}),
         "loss_history": notes.get("loss_history", {}),
-        "warnings": list(notes.get("warnings", [])),
+        "warnings": [*notes.get("warnings", []), *_without_effect(settings, notes)],
     }
+
+
+def _without_effect(settings: Settings, notes: Any) -> list[str]:
+    """What to say where a completer that searches no generator was told how to."""
+    plain = Settings()
+    names = ("preset", "optimiser", "iterations", "iterations_frontalize", "tune", "film")
+    told = [name for name in names if getattr(settings, name) != getattr(plain, name)]
+    if "loss_terms" in notes or not told:
+        return []
+    return [f"the completer searches no generator: {', '.join(told)} had no effect."]

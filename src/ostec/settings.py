@@ -22,6 +22,8 @@ class Settings:
     """Side of the frontal picture, px; 64..4096."""
     preset: Literal["default", "original"] = "default"
     """How a generator is searched: as works best here, or as the released OSTeC does."""
+    optimiser: Literal["ggt", "adam", "lbfgs"] = "ggt"
+    """Of a generator's search; the preset original has its own."""
     iterations: int = 200
     """Steps of a generator's search, per view."""
     iterations_frontalize: int = 300
@@ -44,5 +46,7 @@ class Settings:
                 raise BadSettings(f"{name} is {value}; choose {low}..{high}.")
         if self.mode not in ("soft", "hard", "auto"):
             raise BadSettings(f"mode is {self.mode!r}; choose soft, hard or auto.")
+        if self.optimiser not in ("ggt", "adam", "lbfgs"):
+            raise BadSettings(f"optimiser is {self.optimiser!r}; choose ggt, adam or lbfgs.")
         if self.preset not in ("default", "original"):
             raise BadSettings(f"preset is {self.preset!r}; choose default or original.")

@@ -9,7 +9,9 @@ import torch
 from small_stylegan2 import generator_tensors
 from synthetic import all_skin, head, paint, photograph
 
+from ostec.completion.film import FRAMES
 from ostec.completion.mirror import MirrorCompleter
+from ostec.completion.objective import terms_in_use
 from ostec.completion.projection import ProjectionCompleter
 from ostec.errors import Cancelled
 from ostec.geometry.raster import rasterise
@@ -99,6 +101,41 @@ def test_a_tuned_view_is_closer_to_what_is_known() -> None:
     assert error(tuned) < 0.9 * error(plain)
 
 
+def test_tuning_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(generator: Generator, objective: object, w_plus: torch.Tensor, steps: int, tell: object):
+        return generator.synthesis(w_plus), torch.full((len(w_plus),), torch.inf)
+
+    monkeypatch.setattr("ostec.completion.projection.tuned_pictures", fails)
+    done = complete(settings=Settings(texture_size=SIZE, iterations=2, tune=2))
+    assert any("tuning gave no finite loss" in warning for warning in done.notes["warnings"])
+
+
+def test_a_bad_guess_gives_way_to_a_random_start() -> None:
+    with torch.no_grad():
+        completer = ProjectionCompleter(
+            GENERATOR,
+            NO_NETWORKS,
+            MirrorCompleter(),
+            rasterise,
+            lambda pictures: torch.full((len(pictures), 8, 8), 50.0),
+        )
+        done = completer(*known(), SETTINGS, lambda *_: None)
+    assert torch.equal(done.texture.rgb, complete().texture.rgb)
+
+
+def test_a_discriminator_that_sees_no_whole_picture_is_named() -> None:
+    judges = Judges(discriminator=lambda x: x.mean().view(1, 1))
+    terms = terms_in_use(judges, whole=False)
+    assert "whole pictures only" in terms["discriminator"]
+    assert terms_in_use(judges)["discriminator"] == complete(judges).notes["loss_terms"]["discriminator"] == "on"
+
+
+def test_every_optimiser_finds_something() -> None:
+    for name in ("adam", "lbfgs"):
+        done = complete(settings=Settings(texture_size=SIZE, iterations=8, optimiser=name))
+        assert all(min(c.history) < c.history[0] for c in done.completions)
+
+
 def test_a_film_shows_the_search_from_start_to_end() -> None:
     done = complete(settings=Settings(texture_size=SIZE, iterations=6, film=True))
     for completion in done.completions:
@@ -107,6 +144,10 @@ def test_a_film_shows_the_search_from_start_to_end() -> None:
         first, last = (completion.film[i].float() / 255 for i in (0, -1))
         assert not torch.equal(first, last)
     assert all(completion.film is None for completion in complete().completions)
+    long = complete(settings=Settings(texture_size=SIZE, iterations=31, film=True)).completions[0].film
+    assert long is not None and len(long) <= FRAMES
+    none = complete(settings=Settings(texture_size=SIZE, iterations=0, film=True))
+    assert all(completion.film is None for completion in none.completions)
 
 
 def test_the_same_seed_gives_the_same_bits() -> None:
@@ -171,7 +212,7 @@ def test_an_encoder_s_guess_is_where_the_search_starts() -> None:
         completer = ProjectionCompleter(
             GENERATOR, NO_NETWORKS, MirrorCompleter(), rasterise, lambda pictures: guess.expand(len(pictures), -1, -1)
         )
-        settings = Settings(texture_size=SIZE, iterations=0)
+        settings = Settings(texture_size=SIZE, iterations=0, preset="original")
         done = completer(*known(), settings, lambda *_: None)
     assert all(c.latent is not None and torch.equal(c.latent, guess) for c in done.completions)
 

@@ -192,4 +192,4 @@ def test_nothing_in_a_hostile_file_is_run(tmp_path: Path) -> None:
 
 def test_a_small_file_cannot_claim_a_large_network(tmp_path: Path) -> None:
     vast = torch.zeros(1).expand(1 << 36)
-    assert "more numbers than it holds" in complaint(tmp_path, changed("semantic.bias", vast))
+    assert "larger than the file" in complaint(tmp_path, changed("semantic.bias", vast))

@@ -32,6 +32,6 @@ class Film:
         self._asked += 1
         return self.objective(pictures, w_plus)
 
-    def of(self, row: int) -> Tensor:
-        """[T, 3, S, S] uint8: the frames of one search of the batch."""
-        return torch.stack([frame[row] for frame in self.frames])
+    def of(self, row: int) -> Tensor | None:
+        """[T, 3, S, S] uint8: the frames of one search of the batch; None where it took no step."""
+        return torch.stack([frame[row] for frame in self.frames]) if self.frames else None

@@ -55,11 +55,9 @@ def realism_loss(discriminator: Callable[[Tensor], Tensor], generated: Tensor) -
     return F.softplus(-logits[:, 0])
 
 
-def landmark_loss(points_px: Tensor, wanted_px: Tensor, trust: Tensor, size_px: int) -> Tensor:
-    """Mean squared distance of landmarks [N, P, 2] from where they should be, in shares of the picture's side; `trust`
-    [N, P] weighs them."""
-    squares = ((points_px - wanted_px) / size_px).square().sum(dim=2) * trust
-    return squares.sum(dim=1) / trust.sum(dim=1).clamp(min=1e-6)
+def landmark_loss(points_px: Tensor, wanted_px: Tensor, size_px: int) -> Tensor:
+    """Mean squared distance of landmarks [N, P, 2] from where they should be, in shares of the picture's side."""
+    return ((points_px - wanted_px) / size_px).square().sum(dim=2).mean(dim=1)
 
 
 def heat_map_loss(seen: Tensor, drawn: Tensor) -> Tensor:

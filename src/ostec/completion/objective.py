@@ -94,7 +94,7 @@ class Objective:
             found["heat_maps"] = losses.heat_map_loss(judges.heat_maps.seen(judged.clamp(0, 1)), drawn)
         elif judges.landmarks is not None:
             points = judges.landmarks(judged.clamp(0, 1))
-            found["landmarks"] = losses.landmark_loss(points, landmarks_px, torch.ones_like(points[..., 0]), size)
+            found["landmarks"] = losses.landmark_loss(points, landmarks_px, size)
         if judges.identity is not None and known.identity is not None:
             embedded = judges.identity(judged.clamp(0, 1), landmarks_px)
             found["identity"] = losses.identity_loss(embedded, known.identity)
@@ -118,8 +118,8 @@ class Objective:
         return self._features[size_px]
 
 
-def terms_in_use(judges: Judges) -> dict[str, str]:
-    """Term -> "on", or why it is off."""
+def terms_in_use(judges: Judges, whole: bool = True) -> dict[str, str]:
+    """Term -> "on", or why it is off; `whole`: the search makes pictures of the generator's full size."""
     networks = {
         "features": judges.perception,
         "perceptual": judges.perception,
@@ -130,4 +130,8 @@ def terms_in_use(judges: Judges) -> dict[str, str]:
     }
     state = dict.fromkeys(WEIGHTS, "on")
     state |= {term: "off: its network is not among the weights" for term, net in networks.items() if net is None}
-    return state if judges.heat_maps is None else {**state, "landmarks": "off: heat maps take its place"}
+    if judges.heat_maps is not None:
+        state["landmarks"] = "off: heat maps take its place"
+    if judges.discriminator is not None and not whole:
+        state["discriminator"] = "off: it judges whole pictures only, and this search makes smaller ones"
+    return state

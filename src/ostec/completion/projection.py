@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ostec.completion.film import FRAMES, Film
 from ostec.completion.objective import FRONTAL_IDENTITY_WEIGHT, WEIGHTS, Known, Objective, terms_in_use
 from ostec.completion.rotation import Finish, complete_by_rotation, seamless
-from ostec.completion.search import DEFAULT, ORIGINAL, Found, best_of_random, search
+from ostec.completion.search import ORIGINAL, PLANS, Found, Pyramid, best_of_random, better_start, search
 from ostec.completion.tuning import tuned_pictures
 from ostec.interfaces import Completer, Encoder, Generator, Judges, Progress, Rasteriser
 from ostec.settings import Settings
@@ -31,8 +32,8 @@ class ProjectionCompleter:
     """Completes each rotated view by searching the W+ space of a face generator.
 
     `base` completes what no view shows, and is what remains where a search fails. `judges` are the networks of the
-    loss; those that are not there are named in the report. A search starts from the `encoder`'s guess; without one,
-    from the best of the mean latent and some random ones. `remarks` on the generator go into every report.
+    loss; those that are not there are named in the report. A search starts from the best of the `encoder`'s
+    guess, where there is one, the mean latent and some random ones. `remarks` on the generator go into every report.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class ProjectionCompleter:
         completed = self._rotated(face, atlas, settings, finish, progress)
         frontal = self._frontal(face, completed, settings, finisher, progress) if settings.frontalize else None
         notes = {
-            "loss_terms": terms_in_use(self.judges),
+            "loss_terms": terms_in_use(self.judges, finisher.whole),
             "loss_history": finisher.history,
             "warnings": [*self.remarks, *completed.notes.get("warnings", []), *finisher.warnings],
         }
@@ -111,6 +112,8 @@ class _Finisher:
     settings: Settings
     identity: Tensor | None
     warnings: list[str] = field(default_factory=list)
+    whole: bool = True
+    """The last search made pictures of the full size."""
     history: dict[str, list[float]] = field(default_factory=dict)
     """View -> loss by step."""
 
@@ -118,19 +121,18 @@ class _Finisher:
         self, shots: tuple[Shot, ...], steps: int, weights: Mapping[str, float], tell: Callable[[float], object]
     ) -> tuple[Completion, ...]:
         """The shots completed, in one batch; one whose search failed at once stays as it was rendered."""
-        generator, seed = self.generator, self.settings.seed
-        plan = ORIGINAL if self.settings.preset == "original" else DEFAULT
+        generator, settings = self.generator, self.settings
+        released = settings.preset == "original"
+        searched, plan = (generator, ORIGINAL) if released else (self.quick, PLANS[settings.optimiser])
         known = Known.of(shots, self.identity, generator.w_avg.device)
         objective = Objective(known, self.judges, generator.w_avg, weights)
-        start = self._guess(known.image)
-        if start is None:
-            start = best_of_random(self.quick, objective, len(shots), _RANDOM_STARTS, seed)
-        film = Film(objective, max(1, steps // FRAMES)) if self.settings.film else None
-        until = _SEARCH_SHARE if self.settings.tune else 1.0
-        found = search(self.quick, film or objective, start, plan, steps, seed, lambda share: tell(until * share))
-        if self.settings.tune:
-            tuning = self.settings.tune, lambda share: tell(until + (1 - until) * share)
-            pictures, _ = tuned_pictures(generator, objective, found.w_plus, *tuning)
+        start = self._start(known.image, objective, released)
+        film = Film(objective, max(1, -(-steps // FRAMES))) if settings.film and shots[0].view != _FRONTAL else None
+        until = _SEARCH_SHARE if settings.tune else 1.0
+        found = search(searched, film or objective, start, plan, steps, settings.seed, lambda at: tell(until * at))
+        self.whole = Pyramid.of(searched, plan, settings.seed).whole(plan)
+        if settings.tune:
+            pictures = self._tuned(objective, found, lambda at: tell(until + (1 - until) * at))
         else:
             pictures = generator.synthesis(found.w_plus)
         pictures = (pictures / 2 + 0.5).clamp(0, 1).cpu()
@@ -138,6 +140,20 @@ class _Finisher:
             self._completion(shot, picture, found, row, film)
             for row, (shot, picture) in enumerate(zip(shots, pictures, strict=True))
         )
+
+    def _tuned(self, objective: Objective, found: Found, tell: Callable[[float], object]) -> Tensor:
+        pictures, losses = tuned_pictures(self.generator, objective, found.w_plus, self.settings.tune, tell)
+        if not bool(torch.isfinite(losses).all()):
+            self.warnings.append("the tuning gave no finite loss; views stay as the search found them.")
+        return pictures
+
+    def _start(self, images: Tensor, objective: Objective, released: bool) -> Tensor:
+        """Where the search of each image [N, 3, R, R] starts."""
+        guess = self._guess(images)
+        if released:
+            return self.generator.w_avg.repeat(len(images), self.generator.num_ws, 1) if guess is None else guess
+        random = best_of_random(self.quick, objective, len(images), _RANDOM_STARTS, self.settings.seed)
+        return random if guess is None else better_start(self.quick, objective, guess, random, self.settings.seed)
 
     def _guess(self, images: Tensor) -> Tensor | None:
         """The encoder's latents, where there is one for this generator."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import torch
@@ -45,6 +45,11 @@ ORIGINAL = Plan("ggt", 0.25, ((0, 1.0),), redraw_beyond=2.0, keep_new=0.75, stop
 """As the released code searches (METHOD section 1)."""
 DEFAULT = Plan("ggt", 0.5, ((64, 0.3), (128, 0.3), (256, 0.4)))
 """Coarse to fine: the first steps need not know about pores, and cost a tenth."""
+PLANS: Mapping[OptimiserName, Plan] = {
+    "ggt": DEFAULT,
+    "adam": replace(DEFAULT, optimiser="adam", learning_rate=0.1),
+    "lbfgs": replace(DEFAULT, optimiser="lbfgs", learning_rate=1.0, decay=1.0),
+}
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Found:
     w_plus: Tensor
     """[N, L, W]."""
     history: tuple[tuple[float, ...], ...]
-    """N rows of losses by step, until that search ended."""
+    """N rows of losses by step, until that search ended; losses at different sizes of picture do not compare."""
     diverged: tuple[bool, ...]
     """N: a loss was not finite; what was best until then was kept."""
 
@@ -186,6 +191,15 @@ def best_of_random(generator: Generator, objective: Objective, faces: int, count
     return candidates[best][:, None].repeat(1, generator.num_ws, 1)
 
 
+@torch.no_grad()
+def better_start(generator: Generator, objective: Objective, first: Tensor, second: Tensor, seed: int) -> Tensor:
+    """[N, L, W]: row by row, of two starts the one whose small picture has the smaller loss."""
+    pyramid = Pyramid.of(generator, DEFAULT, seed)
+    size_px = pyramid.faithful(_SMALL_PX)
+    losses = [objective(pyramid.picture(w_plus, size_px), w_plus).nan_to_num(math.inf) for w_plus in (first, second)]
+    return torch.where((losses[0] <= losses[1])[:, None, None], first, second)
+
+
 @dataclass(frozen=True)
 class Pyramid:
     """A generator's smaller pictures, with the colours of the whole one.
@@ -222,6 +236,10 @@ class Pyramid:
                     wanted.mean(dim=(0, 2, 3))[:, None, None] - gain * small.mean(dim=(0, 2, 3))[:, None, None],
                 )
         return cls(generator, found)
+
+    def whole(self, plan: Plan) -> bool:
+        """Whether a plan makes pictures of the full size."""
+        return any(self.faithful(size_px) == self.generator.resolution for size_px, _ in plan.sizes_px)
 
     def faithful(self, size_px: int) -> int:
         """The smallest size from this one on that shows what the picture will be."""

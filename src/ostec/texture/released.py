@@ -32,7 +32,8 @@ def source_texture(photo: UVTexture, face: Face) -> UVTexture:
     profile = abs(face.reconstruction.yaw_deg) > HARD_ABOVE_YAW_DEG
     counts = photo.confidence > (_LEAST_IN_PROFILE if profile else _LEAST)
     source = replace(photo, confidence=torch.where(counts, photo.confidence, -1.0))
-    source = without_islands(source, _SMALLEST_PATCH)
+    large = without_islands(source, _SMALLEST_PATCH)
+    source = large if bool((large.confidence > -1).any()) else source
     if profile and face.mode == "soft" and face.reconstruction.topology.mirror is not None:
         return _mirrored(source)
     return source
