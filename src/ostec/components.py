@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ostec.interfaces import Parts
     from ostec.types import Mesh
 
-DETECTORS = {"mediapipe": "ostec.models.detect:load_detector"}
+DETECTORS = {"mediapipe": "ostec.models.detect:load_detector", "mtcnn": "ostec.models.mtcnn:load_mtcnn_detector"}
 RECONSTRUCTORS = {
     "ict": "ostec.models.ict:load_ict_reconstructor",
     "mediapipe": "ostec.models.facemesh:load_facemesh_reconstructor",
@@ -48,7 +48,8 @@ AUTO: Mapping[str, tuple[str, ...]] = {
 }
 """Of each kind, best first; auto takes the first whose files are there. Fits of others are never taken unasked, nor is
 deep3d: its mesh is not symmetric, so less of the face can be completed from its other side; nor graphonomy: nobody says
-who may use its weights for what, and any network may lie in a file called `inference.pth`."""
+who may use its weights for what, and any network may lie in a file called `inference.pth`; nor mtcnn: it finds fewer of
+the heads that are tilted or fill the photo."""
 
 KINDS: Mapping[str, Mapping[str, str]] = {
     "detector": DETECTORS,
@@ -73,6 +74,7 @@ class Shipped:
 _MEDIAPIPE = "Google MediaPipe"
 SHIPPED = (
     Shipped("blazeface_back_256.safetensors", "face detector BlazeFace, 256 px", "Apache-2.0", _MEDIAPIPE),
+    Shipped("mtcnn.safetensors", "face detector MTCNN", "MIT", "PyPI package mtcnn 1.0.0"),
     Shipped("facemesh.safetensors", "face mesh, 468 points", "Apache-2.0", _MEDIAPIPE),
     Shipped("selfie_segmentation.safetensors", "person mask", "Apache-2.0", _MEDIAPIPE),
     Shipped("face_prior.safetensors", "prior of facial texture", "Apache-2.0", "tools/train_prior.py"),

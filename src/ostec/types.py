@@ -40,7 +40,8 @@ class Detection:
     box_px: Tensor
     """[4]: x0, y0, x1, y1; may reach outside the photo."""
     points_px: Tensor
-    """[6, 2], BlazeFace order: right eye, left eye (the subject's), nose tip, mouth centre, right ear, left ear."""
+    """[P, 2]: right eye, left eye (the subject's), nose tip; then BlazeFace's mouth centre, right and left ear, or
+    MTCNN's right and left corner of the mouth."""
     score: float
     """0..1."""
 

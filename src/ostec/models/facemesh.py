@@ -76,7 +76,7 @@ def face_points(net: FaceMeshNet, photo: Photo, detection: Detection) -> tuple[T
     """`mesh_points` of a face that may be upside down. Raises `NoFace` where the network sees none."""
     points, presence = mesh_points(net, photo, detection)
     if presence < SURELY_UPRIGHT:  # the detector takes foreheads of heads upside down for chins
-        turned = replace(detection, points_px=detection.points_px[[1, 0, *range(2, 6)]])
+        turned = replace(detection, points_px=torch.cat([detection.points_px[:2].flip(0), detection.points_px[2:]]))
         points, presence = max((points, presence), mesh_points(net, photo, turned), key=lambda fit: fit[1])
     if presence < LEAST_PRESENCE:
         raise NoFace(
