@@ -44,6 +44,14 @@ def test_a_colour_cast_leaves_no_seam() -> None:
     assert step.abs().max() < 0.03
 
 
+def test_a_draft_is_the_stitch_but_for_a_level_of_255() -> None:
+    atlas = Atlas().add("photo", UVTexture(picture(), left_half(0.9)), 2.0)
+    atlas = atlas.add("view", UVTexture(picture() - 0.15, torch.full((SIZE, SIZE), 0.8)), 1.0)
+    draft, exact = (stitch(atlas, INSIDE, left_half(1.0) > 0, GREY, draft=draft) for draft in (True, False))
+    assert 0 < (draft.rgb - exact.rgb).abs().max() < 1 / 255
+    assert torch.equal(draft.confidence, exact.confidence)
+
+
 def test_texels_nobody_saw_are_filled_and_said_to_be_unseen() -> None:
     atlas = Atlas().add("photo", UVTexture(picture() * 0 + 0.6, left_half(0.9)), 2.0)
     out = stitch(atlas, INSIDE, left_half(1.0) > 0, GREY)

@@ -74,8 +74,9 @@ class ProjectionCompleter:
             one_by_one = tuple((view,) for view in views)
             return complete_by_rotation(face, atlas, one_by_one, join_as_released, finish, self.rasterise, size_px, 0.0)
         under = self.base(face, atlas, settings, lambda stage, done: progress(stage, _BASE_SHARE * done))
-        join = seamless(under.texture.rgb)
-        done = complete_by_rotation(face, atlas, in_batches(views), join, finish, self.rasterise, size_px)
+        join, draft = seamless(under.texture.rgb), seamless(under.texture.rgb, draft=True)
+        batches = in_batches(views)
+        done = complete_by_rotation(face, atlas, batches, join, finish, self.rasterise, size_px, draft=draft)
         return replace(done, texture=replace(done.texture, std=under.texture.std), notes=under.notes)
 
     def _frontal(

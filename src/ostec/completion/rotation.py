@@ -29,13 +29,15 @@ def complete_by_rotation(
     rasterise: Rasteriser,
     size_px: int,
     trusted: float = TRUSTED,
+    draft: Join | None = None,
 ) -> Completed:
     """Complete the texture batch by batch of views; those of a batch do not see one another's results.
 
-    `atlas` holds what the photo showed; texels count as known from the confidence `trusted`.
+    `atlas` holds what the photo showed; texels count as known from the confidence `trusted`. `draft`, where given,
+    joins what is only there to be photographed.
     """
-    photo = atlas.textures[0]
-    texture = join(face, atlas)
+    photo, joins = atlas.textures[0], [*[draft or join] * len(batches), join]
+    texture = joins[0](face, atlas)
     completions: list[Completion] = []
     for index, views in enumerate(batches):
         whole = with_features(texture, face)
@@ -46,17 +48,18 @@ def complete_by_rotation(
             unwrapped = unwrap(completion.image, shot.camera, face.reconstruction, face.texels, rasterise)
             atlas = atlas.add(shot.view.name, match_colour(unwrapped, photo), shot.view.priority)
             completions.append(completion)
-        texture = join(face, atlas)
+        texture = joins[index + 1](face, atlas)
     return Completed(texture, tuple(completions))
 
 
-def seamless(base: Tensor) -> Join:
+def seamless(base: Tensor, draft: bool = False) -> Join:
     """Joins in the gradient domain; in soft mode the photo's trusted texels stay as they are, and `base` [3, Hu, Wu]
-    colours texels that no view sees."""
+    colours texels that no view sees. A `draft` may be off by a level of 255."""
 
     def join(face: Face, atlas: Atlas) -> UVTexture:
         inside = face.texels.inside
         trusted = inside & (atlas.textures[0].confidence >= TRUSTED)
-        return stitch(atlas, inside, trusted if face.mode == "soft" else torch.zeros_like(inside), base)
+        keep = trusted if face.mode == "soft" else torch.zeros_like(inside)
+        return stitch(atlas, inside, keep, base, draft=draft)
 
     return join

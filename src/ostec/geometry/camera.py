@@ -44,7 +44,8 @@ def to_camera(points: Tensor, camera: Camera) -> Tensor:
 
 def to_clip(points: Tensor, camera: Camera) -> Tensor:
     """[..., 3] head frame -> [..., 4]: (x·w, y·w, depth·w, w), x and y in px; depth as in `clip_matrix`."""
-    return torch.cat([points, torch.ones_like(points[..., :1])], dim=-1) @ clip_matrix(camera).T
+    matrix = clip_matrix(camera)
+    return torch.nn.functional.linear(points, matrix[:, :3], matrix[:, 3])
 
 
 def clip_matrix(camera: Camera) -> Tensor:

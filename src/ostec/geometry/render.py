@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ostec.geometry import camera as cameras
 from ostec.geometry.align import ffhq_crop
-from ostec.geometry.raster import interpolate
+from ostec.geometry.raster import blend
+from ostec.geometry.sample import sample
 from ostec.interfaces import Rasteriser
 from ostec.types import Camera, Reconstruction
 
@@ -33,8 +33,7 @@ def render(face: Reconstruction, texture: Tensor, camera: Camera, rasterise: Ras
     """([C, H, W], [H, W] bool): the texture [C, Hu, Wu] on the mesh, and which pixels the mesh covers."""
     topology = face.topology
     fragments = rasterise(cameras.to_clip(face.vertices, camera), topology.faces, camera.size)
-    uv = interpolate(fragments, topology.uv, topology.uv_faces)
-    grid = (uv.permute(1, 2, 0) * 2 - 1)[None]
-    image = F.grid_sample(texture[None], grid, padding_mode="border", align_corners=False)[0]
+    uv = blend(fragments, topology.uv, topology.uv_faces)
+    image = sample(texture, uv.mul_(2).sub_(1))
     covered = fragments.triangle >= 0
     return image * covered, covered

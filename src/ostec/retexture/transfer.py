@@ -15,6 +15,7 @@ from ostec.geometry.closest import Surface
 from ostec.geometry.mesh import inside_out, welded
 from ostec.geometry.raster import rasterise
 from ostec.geometry.registration import bent, placed
+from ostec.geometry.sample import sample
 from ostec.geometry.texels import bake_texels
 from ostec.interfaces import Detector, Reconstructor
 from ostec.retexture.find import find_points
@@ -119,8 +120,7 @@ def _looked_up(head: Reconstruction, rgb: Tensor, surface: Surface, texels: Texe
 def _sampled(rgb: Tensor, uv: Tensor) -> Tensor:
     """[3, N]: bilinear; a texture repeats outside 0..1."""
     uv = torch.where((uv < 0) | (uv > 1), uv - uv.floor(), uv)
-    grid = (2 * uv - 1).view(1, -1, 1, 2)
-    return F.grid_sample(rgb[None], grid, padding_mode="border", align_corners=False)[0, :, :, 0]
+    return sample(rgb, 2 * uv - 1)
 
 
 def _beyond_seams(rgb: Tensor, topology: Topology) -> Tensor:

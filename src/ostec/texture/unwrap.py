@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ostec.geometry.camera import cropped, to_clip, toward_camera
+from ostec.geometry.sample import sample
 from ostec.interfaces import Rasteriser
 from ostec.types import Camera, Reconstruction, SkinMask, Texels, UVTexture
 
@@ -89,8 +90,7 @@ def sample_picture(image: Tensor, points_px: Tensor, texture_px: int) -> Tensor:
         window = F.interpolate(window, smaller, mode="bicubic", antialias=True, align_corners=False)
     extent = torch.tensor([x1 - x0, y1 - y0])
     grid = (points_px - torch.tensor([x0, y0])) / extent * 2 - 1
-    sampled = F.grid_sample(window, grid[None, None], "bicubic", "border", align_corners=False)
-    return sampled[0, :, 0].clamp(0, 1)
+    return sample(window[0], grid, "bicubic").clamp(0, 1)
 
 
 def visibility(points: Tensor, cosine: Tensor, camera: Camera, face: Reconstruction, rasterise: Rasteriser) -> Tensor:
@@ -103,8 +103,9 @@ def visibility(points: Tensor, cosine: Tensor, camera: Camera, face: Reconstruct
     fragments = rasterise(to_clip(face.vertices, window), face.topology.faces, window.size)
     covered = torch.isfinite(fragments.depth)
     depth = torch.where(covered, _depth_m(fragments.depth, window), _FAR_M)
-    nearest, interior = _least_around(depth), _least_around(covered.float())
-    interior = F.avg_pool2d(interior, 2 * _SILHOUETTE_PX + 1, 1, _SILHOUETTE_PX)
+    nearest, interior = (_least_around(image)[None] for image in (depth, covered.float()))
+    around = torch.ones(1, 1, 2 * _SILHOUETTE_PX + 1, 2 * _SILHOUETTE_PX + 1)
+    interior = F.conv2d(interior[None], around / around.numel(), padding=_SILHOUETTE_PX)[0]
 
     clip = to_clip(points, window)
     points_px = clip[:, :2] / clip[:, 3:]
@@ -115,10 +116,17 @@ def visibility(points: Tensor, cosine: Tensor, camera: Camera, face: Reconstruct
 
 
 def _least_around(image: Tensor) -> Tensor:
-    """[1, 1, H, W]: the least of [H, W] in the square within the silhouette's reach, first along rows, then columns."""
+    """[H, W]: the least of [H, W] in the square within the silhouette's reach."""
     reach, margin = 2 * _SILHOUETTE_PX + 1, _SILHOUETTE_PX
-    rows = F.max_pool2d(-image[None, None], (1, reach), 1, (0, margin))
-    return -F.max_pool2d(rows, (reach, 1), 1, (margin, 0))
+    least = F.pad(image, (margin, margin, margin, margin), value=torch.inf)
+    for dim in (0, 1):
+        wide = 1
+        while wide < reach:
+            step = min(wide, reach - wide)
+            rest = least.shape[dim] - step
+            least = torch.minimum(least.narrow(dim, 0, rest), least.narrow(dim, step, rest))
+            wide += step
+    return least
 
 
 def inside_picture(points_px: Tensor, size: tuple[int, int]) -> Tensor:
@@ -132,7 +140,7 @@ def skin_at(skin: SkinMask, points_px: Tensor) -> Tensor:
     affine = skin.mask_from_photo
     at = points_px @ affine[:, :2].T + affine[:, 2]
     within = ((at >= 0) & (at <= torch.tensor(skin.alpha.shape).flip(0))).all(dim=-1)
-    return _at(skin.alpha[None, None], at).clamp(0, 1) * within
+    return _at(skin.alpha[None], at).clamp(0, 1) * within
 
 
 def _face_window(camera: Camera, face: Reconstruction) -> Camera:
@@ -158,7 +166,6 @@ def _depth_m(depth: Tensor, camera: Camera) -> Tensor:
 
 
 def _at(image: Tensor, points_px: Tensor) -> Tensor:
-    """[N]: image [1, 1, H, W], bilinear, at [N, 2] px."""
-    extent = torch.tensor([image.shape[3], image.shape[2]])
-    grid = (points_px / extent * 2 - 1)[None, None]
-    return F.grid_sample(image, grid, padding_mode="border", align_corners=False)[0, 0, 0]
+    """[N]: image [1, H, W], bilinear, at [N, 2] px."""
+    extent = torch.tensor([image.shape[2], image.shape[1]])
+    return sample(image, points_px / extent * 2 - 1)[0]
