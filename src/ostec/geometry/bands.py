@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager
 import torch
 
 _ALONE_BELOW = 128 * 128
+_BANDS_EACH = 4
+"""Bands for every thread, as some rows take longer than others."""
 
 
 class Bands(AbstractContextManager["Bands"]):
@@ -23,7 +25,7 @@ class Bands(AbstractContextManager["Bands"]):
         if self._pool is None or height * width < _ALONE_BELOW:
             work(0, height)
             return
-        count = min(self._count, height)
+        count = min(_BANDS_EACH * self._count, height)
         rows = [height * k // count for k in range(count + 1)]
         for _ in self._pool.map(work, rows[:-1], rows[1:]):
             pass

@@ -107,7 +107,7 @@ def _mirror_triangles(faces: Tensor, mirror: Tensor) -> tuple[Tensor, Tensor]:
     """
     ordered, order = faces.sort(dim=1)
     reflected, reflected_order = mirror[faces].sort(dim=1)
-    _, group = torch.cat([ordered, reflected]).unique(dim=0, return_inverse=True)
+    _, group = _one_number_each(torch.cat([ordered, reflected])).unique(return_inverse=True)
     owner = torch.full((int(group.max()) + 1,), -1)
     owner[group[: len(faces)]] = torch.arange(len(faces))
     partner = owner[group[len(faces) :]]
@@ -115,3 +115,9 @@ def _mirror_triangles(faces: Tensor, mirror: Tensor) -> tuple[Tensor, Tensor]:
         raise BadGeometry(f"triangle {int((partner < 0).nonzero()[0])} has no mirrored one; mend Topology.mirror.")
     rank = order.argsort(dim=1)[partner]
     return partner, reflected_order.gather(1, rank)
+
+
+def _one_number_each(triples: Tensor) -> Tensor:
+    """[N] of [N, 3] vertex indices below 2 million: many times as fast to sort as rows."""
+    count = int(triples.max()) + 1
+    return (triples[:, 0] * count + triples[:, 1]) * count + triples[:, 2]
