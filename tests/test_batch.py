@@ -253,6 +253,17 @@ def test_a_foreign_picture_beside_the_photo_is_kept(tmp_path: Path) -> None:
     assert run([photo], tmp_path, options=Options(overwrite=True)).records[0].status == "done"
 
 
+def test_a_fit_beside_the_photo_is_kept(tmp_path: Path) -> None:
+    photo = make_photos(tmp_path, "x.jpg")[0]
+    fit = tmp_path / "x.npz"
+    fit.write_bytes(b"a fit")
+    choice = FakeChoice(names={"reconstructor": "file"})
+    record = run([photo], tmp_path, choice, options=Options(overwrite=True)).records[0]
+    assert record.status == "failed" and "x.npz" in record.reason
+    assert fit.read_bytes() == b"a fit"
+    assert run([photo], tmp_path / "out", choice).records[0].status == "done"
+
+
 def test_outputs_are_not_taken_for_photos(tmp_path: Path) -> None:
     source = tmp_path / "in"
     photos = make_photos(source, "a.jpg") + make_photos(source / "sub", "b.jpg")

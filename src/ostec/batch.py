@@ -8,7 +8,7 @@ import json
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -148,7 +148,7 @@ class _Batch:
         self.settings, self.options, self.on_event = settings, options, on_event
         names = output_names(photos)
         self.records = [Record(str(photo), name) for photo, name in zip(photos, names, strict=True)]
-        self.sources = {key for photo in photos if (key := _file_key(photo))}
+        self.sources = {key for file in self.inputs() if (key := _file_key(file))}
         self.parts: Parts | None = None
         self.writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ostec-writer")
         self.writing: _Write | None = None
@@ -171,6 +171,13 @@ class _Batch:
         self.writer.shutdown()
         self.write_summary()
         return Summary(tuple(self.records))
+
+    def inputs(self) -> Iterator[Path]:
+        """The photos, and the fits of the same endings as the outputs."""
+        yield from self.photos
+        if self.choice.names.get("reconstructor") == "file":
+            for photo in self.photos:
+                yield from (photo.with_suffix(".npz"), *photo.parent.glob("*_face[0-9]*.npz"))
 
     def do_photos(self) -> None:
         for index in range(len(self.photos)):
@@ -296,7 +303,7 @@ class _Batch:
         return tuple(files) if all((self.save_dir / file).is_file() for file in files) else None
 
     def check_harmless(self, index: int, name: str) -> None:
-        """Raise `CannotWrite` where saving `name` would replace a photo."""
+        """Raise `CannotWrite` where saving `name` would replace a photo, or a fit that was made elsewhere."""
         beside = self.photos[index].resolve().parent == self.save_dir.resolve()
         ours = _read_report(self.save_dir / f"{name}.json") is not None
         for ending in _ENDINGS:
