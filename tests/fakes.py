@@ -16,7 +16,7 @@ from synthetic import all_skin, head
 from ostec.batch import Event, Options, Summary, run_batch
 from ostec.errors import NoFace
 from ostec.geometry.raster import rasterise
-from ostec.interfaces import Detector, Parts, Progress, Writer
+from ostec.interfaces import Completer, Detector, Parts, Progress, Writer
 from ostec.io import write_atomically
 from ostec.settings import Settings
 from ostec.types import (
@@ -86,10 +86,11 @@ class FakeChoice:
     detector: Detector = detect
     names: Mapping[str, str] = field(default_factory=lambda: {"completer": "fake"})
     loads: int = 0
+    completer: Completer = complete
 
     def load(self) -> Parts:
         self.loads += 1
-        return Parts(self.detector, reconstruct, segment, rasterise, complete, self.writer, self.names)
+        return Parts(self.detector, reconstruct, segment, rasterise, self.completer, self.writer, self.names)
 
 
 def make_photos(folder: Path, *names: str) -> list[Path]:

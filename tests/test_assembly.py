@@ -48,7 +48,7 @@ def test_auto_takes_a_generator_that_is_there(tmp_path: Path, monkeypatch: pytes
     choice = choose()
     assert choice.names["completer"] == "projection" and "ffhq.pkl" in choice.statement
     parts = choice.load()
-    assert isinstance(parts.completer, ProjectionCompleter) and parts.completer.judges.discriminator is not None
+    assert isinstance(parts.completer, ProjectionCompleter) and parts.completer.search.judges.discriminator is not None
     assert "non-commercial" in parts.licences["ffhq.pkl"]
     assert choose("prior").names["completer"] == "prior"
 
@@ -94,8 +94,8 @@ def test_a_generator_in_the_package_is_what_auto_takes_unless_there_is_another(
     choice = choose()
     assert choice.names["completer"] == "projection" and "face_generator.safetensors" in choice.statement
     parts = choice.load()
-    assert isinstance(parts.completer, ProjectionCompleter) and parts.completer.judges.discriminator is not None
-    assert parts.completer.generator.resolution == 32 and parts.completer.encoder is None
+    assert isinstance(parts.completer, ProjectionCompleter) and parts.completer.search.judges.discriminator is not None
+    assert parts.completer.search.generator.resolution == 32 and parts.completer.search.encoder is None
     assert parts.licences["face_generator.safetensors"] == "Apache-2.0"
     shutil.copy(GOLDEN / "stylegan2_ada_32px.pkl", tmp_path / "ffhq.pkl")
     monkeypatch.setenv("OSTEC_WEIGHTS", str(tmp_path))
@@ -111,10 +111,10 @@ def test_the_search_starts_where_the_encoder_of_that_generator_says(package: Pat
     save_file(tensors, package / "face_encoder.safetensors")
     parts = ostec.load_parts(device="cpu")
     completer = parts.completer
-    assert isinstance(completer, ProjectionCompleter) and completer.encoder is not None
+    assert isinstance(completer, ProjectionCompleter) and completer.search.encoder is not None
     assert parts.licences["face_encoder.safetensors"] == "Apache-2.0"
     seen = []
-    completer.encoder = lambda pictures: seen.append(pictures) or torch.zeros(len(pictures), 8, 8)
+    completer.search.encoder = lambda pictures: seen.append(pictures) or torch.zeros(len(pictures), 8, 8)
     settings = ostec.Settings(texture_size=128, iterations=1, preset="original")
     result = ostec.complete(demo_photo(), parts=parts, settings=settings)
     views = [c for c in result.completions if c.latent is not None]
@@ -132,14 +132,14 @@ def test_a_discriminator_of_another_size_is_left_out(tmp_path: Path) -> None:
     pair = {f"generator.{n}": t for n, t in generator_tensors(32).items()}
     pair |= {f"discriminator.{n}": t for n, t in discriminator_tensors(16).items()}
     save_file(pair, tmp_path / "stylegan2-ffhq.safetensors")
-    assert load_projection_completer(tmp_path, "cpu").judges.discriminator is None
+    assert load_projection_completer(tmp_path, "cpu").search.judges.discriminator is None
 
 
 def test_a_download_that_broke_off_is_no_weight_file(tmp_path: Path) -> None:
     shutil.copy(GOLDEN / "stylegan2_ada_32px.pkl", tmp_path / "ffhq.pkl")
     for name in ("vgg16-397923af.pth", "lpips_v0.1_vgg.pth.part", "arcface.pth.part"):
         (tmp_path / name).touch()
-    judges = load_projection_completer(tmp_path, "cpu").judges
+    judges = load_projection_completer(tmp_path, "cpu").search.judges
     assert judges.perception is None and judges.identity is None
 
 
@@ -183,7 +183,7 @@ def test_every_source_is_in_the_library() -> None:
 def judged(folder: Path) -> tuple[Judges, set[str]]:
     """The networks that a folder gives, and the files that are named as used."""
     shutil.copy(GOLDEN / "stylegan2_ada_32px.pkl", folder / "ffhq.pkl")
-    return load_projection_completer(folder, "cpu").judges, set(licences("projection", folder)) - {"ffhq.pkl"}
+    return load_projection_completer(folder, "cpu").search.judges, set(licences("projection", folder)) - {"ffhq.pkl"}
 
 
 def test_faces_are_compared_by_an_arcface_in_any_file(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_heat_maps_and_encoder_are_used_where_they_are(tmp_path: Path) -> None:
     assert judges.heat_maps is not None
     assert judges.heat_maps.seen(torch.rand(1, 3, 64, 64)).shape == (1, 68, 64, 64)
     completer = load_projection_completer(tmp_path, "cpu")
-    assert completer.encoder is not None and completer.encoder(torch.rand(2, 3, 64, 64)).ndim == 3
+    assert completer.search.encoder is not None and completer.search.encoder(torch.rand(2, 3, 64, 64)).ndim == 3
 
 
 def test_a_generator_of_something_else_is_remarked_on(tmp_path: Path) -> None:

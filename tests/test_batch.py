@@ -9,14 +9,18 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
-from fakes import SETTINGS, FakeChoice, detect, make_photos, run, write
+from fakes import SETTINGS, FakeChoice, complete, detect, make_photos, run, write
 
 from ostec.batch import Event, Options, collect_photos
 from ostec.errors import BadSettings, CannotWrite, MissingWeights
+from ostec.interfaces import Completer, Progress
 from ostec.settings import Settings
+from ostec.types import Atlas, Completed, Detection, Face, Photo, Result
 
 ALL = Options(faces="all")
 
@@ -276,6 +280,88 @@ def test_outputs_are_not_taken_for_photos(tmp_path: Path) -> None:
     with pytest.raises(BadSettings, match="save_dir"):
         collect_photos(source, source)
     assert collect_photos(photos[0], source) == photos[:1]
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, 8])
+def test_photos_at_work_together_end_as_each_alone(tmp_path: Path, batch_size: int) -> None:
+    names = ("a.jpg", "b_noface.jpg", "c_crash.jpg", "d.jpg", "three.jpg", "f.jpg")
+    photos, events = make_photos(tmp_path / "in", *names), list[Event]()
+    options = Options(faces="all", batch_size=batch_size)
+    summary = run(photos, tmp_path / "out", options=options, on_event=events.append)
+    assert [record.status for record in summary.records] == ["done", "failed", "failed", "done", "done", "done"]
+    alone = run(photos, tmp_path / "alone", options=ALL)
+    assert [record.files for record in summary.records] == [record.files for record in alone.records]
+    ends = [event.index for event in events if event.record.status != "waiting"]
+    assert sorted(ends) == list(range(6))
+    choice = FakeChoice()
+    assert run(photos, tmp_path / "out", choice, options=options).count("skipped") == 4
+    assert choice.loads == 1
+
+
+def test_photos_of_a_group_are_at_work_at_the_same_time(tmp_path: Path) -> None:
+    met = threading.Barrier(3, timeout=20)
+
+    def meeting_detect(photo: Photo) -> list[Detection]:
+        met.wait()
+        return detect(photo)
+
+    photos = make_photos(tmp_path / "in", *(f"{letter}.jpg" for letter in "abcdef"))
+    choice = FakeChoice(detector=meeting_detect)
+    assert run(photos, tmp_path / "out", choice, options=Options(batch_size=3)).count("done") == 6
+
+
+def test_a_group_shares_the_completer_s_seats(tmp_path: Path) -> None:
+    counts = []
+
+    class Shared:
+        def __call__(self, face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
+            raise AssertionError("only its seats are asked")
+
+        def seats(self, count: int) -> list[AbstractContextManager[Completer]]:
+            counts.append(count)
+            return [nullcontext(complete)] * count
+
+    photos = make_photos(tmp_path / "in", *(f"{letter}.jpg" for letter in "abc"))
+    choice = FakeChoice(completer=Shared())
+    assert run(photos, tmp_path / "out", choice, options=Options(batch_size=2)).count("done") == 3
+    assert counts == [2, 1]
+
+
+def test_a_full_disk_stops_the_others_of_a_group(tmp_path: Path) -> None:
+    full = threading.Event()
+
+    def failing_write(result: Result, save_dir: Path, name: str, formats: tuple[str, ...]) -> Mapping[str, Path]:
+        full.set()
+        raise CannotWrite(f"{name}.png: full") from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def patient_detect(photo: Photo) -> list[Detection]:
+        assert photo.name.endswith("a.jpg") or full.wait(timeout=20)
+        return detect(photo)
+
+    photos = make_photos(tmp_path / "in", *(f"{letter}.jpg" for letter in "abcd"))
+    with pytest.raises(CannotWrite, match="no photo can be written"):
+        run(photos, tmp_path / "out", FakeChoice(failing_write, patient_detect), options=Options(batch_size=2))
+    assert statuses(tmp_path / "out")[0] == "failed"
+    assert statuses(tmp_path / "out")[2:] == ["waiting", "waiting"]
+    assert not list((tmp_path / "out").glob("*.png"))
+
+
+def test_an_interrupt_leaves_the_photos_of_a_group_waiting(tmp_path: Path) -> None:
+    def interrupt(event: Event) -> None:
+        if event.index == 2 and event.share > 0.5:
+            raise KeyboardInterrupt
+
+    photos = make_photos(tmp_path / "in", *(f"{letter}.jpg" for letter in "abcde"))
+    with pytest.raises(KeyboardInterrupt):
+        run(photos, tmp_path / "out", options=Options(batch_size=2), on_event=interrupt)
+    found = statuses(tmp_path / "out")
+    assert found[:2] == ["done", "done"] and found[2] == found[4] == "waiting" and "failed" not in found
+    assert run(photos, tmp_path / "out", options=Options(batch_size=2)).count("failed") == 0
+
+
+def test_a_batch_of_none_is_refused() -> None:
+    with pytest.raises(BadSettings, match="batch_size"):
+        Options(batch_size=0)
 
 
 def test_the_same_photo_twice_is_one_photo(tmp_path: Path) -> None:

@@ -36,7 +36,8 @@ MAY_IMPORT = {
     "assembly": _CONTRACT | {"geometry", "completion", "models"},
     "components": _CONTRACT,
     "naming": set[str](),
-    "batch": _CONTRACT | {"pipeline", "components", "io", "naming"},
+    "resume": _BASE | {"settings"},
+    "batch": _CONTRACT | {"pipeline", "components", "io", "naming", "resume"},
     "retexture": _CONTRACT | {"geometry", "texture", "components", "meshinput", "outputs", "retexture"},
     "bench": _CONTRACT
     | {

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ostec.completion.prior import load_prior_completer
 from ostec.completion.projection import ProjectionCompleter
+from ostec.completion.view_search import ViewSearch
 from ostec.errors import BadWeights
 from ostec.geometry.raster import rasterise
 from ostec.interfaces import Generator, IdentityNet, Judges
@@ -44,7 +45,8 @@ def load_projection_completer(weights_dir: Path | None, device: str) -> Projecti
         discriminator=discriminator if discriminator and discriminator.resolution == generator.resolution else None,
     )
     remarks = () if makes_faces(generator) else (f"{source.paths[0].name}: {_NO_FACES}",)
-    return ProjectionCompleter(generator, judges, load_prior_completer(), rasterise, networks.get("encoder"), remarks)
+    search = ViewSearch(generator, judges, networks.get("encoder"))
+    return ProjectionCompleter(search, load_prior_completer(), rasterise, remarks)
 
 
 def licences(part: str, weights_dir: Path | None) -> Mapping[str, str]:

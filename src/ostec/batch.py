@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
+from threading import RLock
 from typing import Any, Literal, Protocol
 
-from ostec.errors import BadPhoto, BadSettings, CannotWrite, NoFace, OstecError
-from ostec.interfaces import Parts
+from ostec.errors import BadPhoto, BadSettings, Cancelled, CannotWrite, NoFace, OstecError
+from ostec.interfaces import Completer, Parts, Sharing
 from ostec.io import find_photos, load_photo, remove_leftovers, write_atomically
 from ostec.naming import face_name, output_names
 from ostec.pipeline import complete_face, find_faces
+from ostec.resume import Asked, ResultsFolder
 from ostec.settings import Settings
 from ostec.types import Result
 
 _SUMMARY_EVERY_S = 1.0
-_ENDINGS = (".png", ".obj", ".mtl", ".glb", ".npz", ".json", "_frontal.png", "_sheet.jpg", "_search.gif")
-"""What the names of a face's files end with."""
 _ONE_PHOTO_ONLY = (errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EEXIST)
 """Why a file cannot be written while its neighbours can; for any other reason the batch stops."""
 
@@ -40,6 +40,12 @@ class Options:
     """Files to write, as for `Result.save`."""
     overwrite: bool = False
     """Also redo photos that are done."""
+    batch_size: int = 1
+    """Photos at work at the same time, each in a thread; the projection completer searches their views together."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise BadSettings(f"batch_size is {self.batch_size}; choose 1 or more.")
 
 
 @dataclass(frozen=True)
@@ -135,6 +141,8 @@ def run_batch(
 
 
 class _Batch:
+    """All of a batch's state; photos of a group are at work in threads of their own, and take turns to change it."""
+
     def __init__(
         self,
         photos: list[Path],
@@ -148,11 +156,19 @@ class _Batch:
         self.settings, self.options, self.on_event = settings, options, on_event
         names = output_names(photos)
         self.records = [Record(str(photo), name) for photo, name in zip(photos, names, strict=True)]
-        self.sources = {key for file in self.inputs() if (key := _file_key(file))}
-        self.parts: Parts | None = None
+        self.folder = ResultsFolder(save_dir, self.inputs())
         self.writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ostec-writer")
         self.writing: _Write | None = None
+        self.turn = RLock()
+        self.stopping = False
         self.summary_time = 0.0
+
+    def inputs(self) -> Iterator[Path]:
+        """The photos, and the fits of the same endings as the outputs."""
+        yield from self.photos
+        if self.choice.names.get("reconstructor") == "file":
+            for photo in self.photos:
+                yield from (photo.with_suffix(".npz"), *photo.parent.glob("*_face[0-9]*.npz"))
 
     def run(self) -> Summary:
         remove_leftovers(self.save_dir)
@@ -172,45 +188,58 @@ class _Batch:
         self.write_summary()
         return Summary(tuple(self.records))
 
-    def inputs(self) -> Iterator[Path]:
-        """The photos, and the fits of the same endings as the outputs."""
-        yield from self.photos
-        if self.choice.names.get("reconstructor") == "file":
-            for photo in self.photos:
-                yield from (photo.with_suffix(".npz"), *photo.parent.glob("*_face[0-9]*.npz"))
-
     def do_photos(self) -> None:
-        for index in range(len(self.photos)):
-            self.do_photo(index)
+        due, parts = filter(self.is_due, range(len(self.photos))), None
+        while group := list(islice(due, self.options.batch_size)):
+            parts = parts or self.choice.load()
+            self.do_group(group, parts)
             if time.monotonic() - self.summary_time > _SUMMARY_EVERY_S:
                 self.write_summary()
         self.settle()
 
-    def do_photo(self, index: int) -> None:
-        """Everything about one photo but its last write; only what would hit every photo is raised."""
-        start = time.perf_counter()
-        record = self.records[index]
+    def is_due(self, index: int) -> bool:
+        """Whether a photo is still to be completed."""
+        photo, name, options = self.photos[index], self.records[index].name, self.options
+        asked = Asked(self.settings, self.choice.names, options.formats, options.faces == "all")
         try:
-            done = None if self.options.overwrite else self.files_if_done(index)
-            if done is not None:
-                self.tell(index, replace(record, status="skipped", files=done), 1.0)
-                return
-            self.check_harmless(index, record.name)
+            done = None if options.overwrite else self.folder.files_if_done(photo, name, asked)
+            if done is None:
+                self.folder.check_harmless(photo, name, options.overwrite)
         except Exception as error:
             self.fail(index, error)
+            return False
+        if done is not None:
+            self.tell(index, replace(self.records[index], status="skipped", files=done), 1.0)
+        return done is None
+
+    def do_group(self, group: Sequence[int], parts: Parts) -> None:
+        """Everything about some photos but their last write; only what would hit every photo is raised."""
+        seats = _seats(parts.completer, len(group))
+        if len(group) == 1:
+            self.do_photo(group[0], parts, seats[0])
             return
-        if self.parts is None:
-            self.parts = self.choice.load()
+        with ThreadPoolExecutor(len(group), thread_name_prefix="ostec-photo") as pool:
+            try:
+                for photo in as_completed(
+                    [pool.submit(self.do_photo, i, parts, s) for i, s in zip(group, seats, strict=True)]
+                ):
+                    photo.result()
+            except BaseException:
+                self.stopping = True
+                raise
+
+    def do_photo(self, index: int, parts: Parts, seat: AbstractContextManager[Completer]) -> None:
         try:
-            self.complete(index, self.parts, start)
-        except _Stop:
+            with seat as completer:
+                self.complete(index, replace(parts, completer=completer))
+        except (_Stop, Cancelled):
             raise
         except Exception as error:
             self.fail(index, error)
 
-    def complete(self, index: int, parts: Parts, start: float) -> None:
+    def complete(self, index: int, parts: Parts) -> None:
         """Complete the photo's faces. The first face's report lists them all, so it is written last."""
-        name = self.records[index].name
+        start, name = time.perf_counter(), self.records[index].name
         self.tell(index, self.records[index], 0.0)
         photo = load_photo(self.photos[index])
         detections = find_faces(photo, parts)
@@ -235,24 +264,27 @@ class _Batch:
         self.note(index, seconds=round(time.perf_counter() - start, 3), warnings=tuple(map(str, missed)))
         self.write(index, name, first, {"faces": self.options.faces, "face_names": names}, last=True)
 
-    def progress(self, index: int, turn: int, detections: Sequence[Any]) -> Callable[[str, float], None]:
-        def note_progress(stage: str, share: float) -> None:
-            if self.writing is not None and self.writing.future.done():
-                self.settle()
-            if self.records[index].status == "waiting":
-                self.tell(index, self.records[index], (turn + share) / len(detections))
+    def progress(self, index: int, turn: int, detections: Sequence[Any]) -> Callable[[str, float], bool]:
+        def note_progress(stage: str, share: float) -> bool:
+            with self.turn:
+                if self.writing is not None and self.writing.future.done():
+                    self.settle()
+                if self.records[index].status == "waiting":
+                    self.tell(index, self.records[index], (turn + share) / len(detections))
+            return not self.stopping
 
         return note_progress
 
     def write(self, index: int, name: str, result: Result, extra: Mapping[str, Any], last: bool = False) -> None:
         """Hand a result to the writer thread as soon as it is free."""
-        self.settle()
-        if self.records[index].status == "failed":
-            return
-        self.check_harmless(index, name)
-        result = replace(result, report={**result.report, **extra})
-        future = self.writer.submit(_save, result, self.save_dir, name, self.options.formats)
-        self.writing = _Write(index, last, future)
+        with self.turn:
+            self.settle()
+            if self.records[index].status == "failed":
+                return
+            self.folder.check_harmless(self.photos[index], name, self.options.overwrite)
+            result = replace(result, report={**result.report, **extra})
+            future = self.writer.submit(_save, result, self.save_dir, name, self.options.formats)
+            self.writing = _Write(index, last, future)
 
     def settle(self) -> None:
         """Wait for the write under way and note how it went."""
@@ -279,43 +311,6 @@ class _Batch:
         if write.last:
             self.tell(write.index, replace(self.records[write.index], status="done"), 1.0)
 
-    def files_if_done(self, index: int) -> tuple[str, ...] | None:
-        """What an earlier run wrote for this photo, if nothing is missing and all of it would come out the same."""
-        name = self.records[index].name
-        report = _read_report(self.save_dir / f"{name}.json")
-        if report is None or (self.options.faces == "all" and report.get("faces") != "all"):
-            return None
-        asked = {
-            "sha256": hashlib.sha256(self.photos[index].read_bytes()).hexdigest(),
-            "settings": json.loads(json.dumps(asdict(self.settings))),
-            "components": dict(self.choice.names),
-        }
-        names = report.get("face_names", [name]) if self.options.faces == "all" else [name]
-        files: list[str] = []
-        for face in names:
-            report = _read_report(self.save_dir / f"{face}.json") or {}
-            made = report.get("files", {})
-            if any(report.get(key) != value for key, value in asked.items()) or not set(self.options.formats) <= set(
-                made
-            ):
-                return None
-            files += made.values()
-        return tuple(files) if all((self.save_dir / file).is_file() for file in files) else None
-
-    def check_harmless(self, index: int, name: str) -> None:
-        """Raise `CannotWrite` where saving `name` would replace a photo, or a fit that was made elsewhere."""
-        beside = self.photos[index].resolve().parent == self.save_dir.resolve()
-        ours = _read_report(self.save_dir / f"{name}.json") is not None
-        for ending in _ENDINGS:
-            path = self.save_dir / f"{name}{ending}"
-            key = _file_key(path)
-            foreign = beside and key is not None and not ours and not self.options.overwrite
-            if key in self.sources or foreign:
-                raise CannotWrite(
-                    f"{self.photos[index]}: saving it would replace {path}, which this program did not make; "
-                    "choose another save_dir."
-                )
-
     def fail(self, index: int, error: Exception) -> None:
         if isinstance(error, OstecError):
             record = replace(self.records[index], reason=str(error))
@@ -329,8 +324,9 @@ class _Batch:
         self.records[index] = replace(self.records[index], **changes)
 
     def tell(self, index: int, record: Record, share: float) -> None:
-        self.records[index] = record
-        self.on_event(Event(index, len(self.photos), record, share))
+        with self.turn:
+            self.records[index] = record
+            self.on_event(Event(index, len(self.photos), record, share))
 
     def write_summary(self) -> None:
         counts = Counter(record.status for record in self.records)
@@ -359,6 +355,11 @@ class _Stop(Exception):
     """No further photo can be written, because of the error that caused this."""
 
 
+def _seats(completer: Completer, count: int) -> Sequence[AbstractContextManager[Completer]]:
+    """The completer for each of some photos at work at the same time."""
+    return completer.seats(count) if isinstance(completer, Sharing) else [nullcontext(completer)] * count
+
+
 def _save(result: Result, save_dir: Path, name: str, formats: tuple[str, ...]) -> tuple[list[str], list[str], float]:
     """(files written, the report's warnings, seconds)."""
     start = time.perf_counter()
@@ -376,21 +377,3 @@ def _hits_every_photo(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
-
-
-def _read_report(path: Path) -> dict[str, Any] | None:
-    """A `NAME.json` of ours, or None."""
-    try:
-        report = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return report if isinstance(report, dict) and "sha256" in report else None
-
-
-def _file_key(path: Path) -> tuple[int, int] | None:
-    """What tells whether two paths are one file, or None where there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

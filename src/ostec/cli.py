@@ -63,11 +63,13 @@ class Run:
     """Also redo photos that are done."""
     recursive: bool = False
     """Also take the photos of subfolders."""
+    batch_size: int = 1
+    """Photos at work at the same time; their views are searched together, which takes more memory."""
 
     def __call__(self) -> int:
         from ostec.batch import Options, collect_photos
 
-        options = Options(self.faces, _formats(self.formats), self.overwrite)
+        options = Options(self.faces, _formats(self.formats), self.overwrite, self.batch_size)
         photos = collect_photos(self.source_dir, self.save_dir, self.recursive)
         return _complete(photos, self, options)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -60,6 +61,15 @@ class Completer(Protocol):
 
     def __call__(self, face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
         """`atlas` holds what the photo showed, by the name "photo"."""
+        ...
+
+
+@runtime_checkable
+class Sharing(Protocol):
+    """A completer that works on several faces at once faster than on one after the other."""
+
+    def seats(self, count: int) -> Sequence[AbstractContextManager[Completer]]:
+        """The completer for each of `count` threads, which wait for one another as long as they are in their seats."""
         ...
 
 

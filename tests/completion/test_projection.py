@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import torch
@@ -11,14 +13,16 @@ from synthetic import all_skin, head, paint, photograph
 
 from ostec.completion.film import FRAMES
 from ostec.completion.mirror import MirrorCompleter
-from ostec.completion.objective import terms_in_use
+from ostec.completion.objective import WEIGHTS, terms_in_use
 from ostec.completion.projection import ProjectionCompleter
+from ostec.completion.view_search import Answer, Job, ViewSearch
 from ostec.errors import Cancelled
 from ostec.geometry.raster import rasterise
 from ostec.geometry.texels import bake_texels
-from ostec.interfaces import Judges
+from ostec.interfaces import Encoder, Judges
 from ostec.models.stylegan2 import Generator
 from ostec.settings import Settings
+from ostec.texture.shoot import shoot
 from ostec.texture.unwrap import TRUSTED, unwrap
 from ostec.texture.views import PHOTO_PRIORITY, in_batches, plan_views
 from ostec.types import Atlas, Completed, Face
@@ -59,8 +63,13 @@ def complete(
     generator: Generator = GENERATOR,
 ) -> Completed:
     with torch.no_grad():
-        completer = ProjectionCompleter(generator, judges, MirrorCompleter(), rasterise)
-        return completer(*known(mode=mode), settings, progress)
+        return completer(judges, generator)(*known(mode=mode), settings, progress)
+
+
+def completer(
+    judges: Judges = NO_NETWORKS, generator: Generator = GENERATOR, encoder: Encoder | None = None
+) -> ProjectionCompleter:
+    return ProjectionCompleter(ViewSearch(generator, judges, encoder), MirrorCompleter(), rasterise)
 
 
 def test_every_view_is_searched_and_laid_into_the_texture() -> None:
@@ -105,21 +114,15 @@ def test_tuning_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(generator: Generator, objective: object, w_plus: torch.Tensor, steps: int, tell: object):
         return generator.synthesis(w_plus), torch.full((len(w_plus),), torch.inf)
 
-    monkeypatch.setattr("ostec.completion.projection.tuned_pictures", fails)
+    monkeypatch.setattr("ostec.completion.view_search.tuned_pictures", fails)
     done = complete(settings=Settings(texture_size=SIZE, iterations=2, tune=2))
     assert any("tuning gave no finite loss" in warning for warning in done.notes["warnings"])
 
 
 def test_a_bad_guess_gives_way_to_a_random_start() -> None:
     with torch.no_grad():
-        completer = ProjectionCompleter(
-            GENERATOR,
-            NO_NETWORKS,
-            MirrorCompleter(),
-            rasterise,
-            lambda pictures: torch.full((len(pictures), 8, 8), 50.0),
-        )
-        done = completer(*known(), SETTINGS, lambda *_: None)
+        guessing = completer(encoder=lambda pictures: torch.full((len(pictures), 8, 8), 50.0))
+        done = guessing(*known(), SETTINGS, lambda *_: None)
     assert torch.equal(done.texture.rgb, complete().texture.rgb)
 
 
@@ -209,20 +212,16 @@ def test_heat_maps_take_the_place_of_points() -> None:
 def test_an_encoder_s_guess_is_where_the_search_starts() -> None:
     guess = torch.full((8, 8), 0.25)
     with torch.no_grad():
-        completer = ProjectionCompleter(
-            GENERATOR, NO_NETWORKS, MirrorCompleter(), rasterise, lambda pictures: guess.expand(len(pictures), -1, -1)
-        )
+        guessing = completer(encoder=lambda pictures: guess.expand(len(pictures), -1, -1))
         settings = Settings(texture_size=SIZE, iterations=0, preset="original")
-        done = completer(*known(), settings, lambda *_: None)
+        done = guessing(*known(), settings, lambda *_: None)
     assert all(c.latent is not None and torch.equal(c.latent, guess) for c in done.completions)
 
 
 def test_an_encoder_for_another_generator_is_left_aside_and_named() -> None:
     with torch.no_grad():
-        completer = ProjectionCompleter(
-            GENERATOR, NO_NETWORKS, MirrorCompleter(), rasterise, lambda pictures: torch.zeros(len(pictures), 18, 512)
-        )
-        done = completer(*known(), SETTINGS, lambda *_: None)
+        guessing = completer(encoder=lambda pictures: torch.zeros(len(pictures), 18, 512))
+        done = guessing(*known(), SETTINGS, lambda *_: None)
     assert torch.equal(done.texture.rgb, complete().texture.rgb)
     assert [w for w in done.notes["warnings"] if "(18, 512)" in w and "(8, 8)" in w] == done.notes["warnings"]
     assert len(done.notes["warnings"]) == 1
@@ -246,3 +245,51 @@ def test_progress_rises_and_stops_the_search() -> None:
 
     with pytest.raises(Cancelled):
         complete(progress=stop)
+
+
+def test_faces_searched_together_come_out_as_each_alone() -> None:
+    turned, batches = (20.0, -35.0, 5.0), list[int]()
+    settings = Settings(texture_size=SIZE, iterations=6, optimiser="adam", frontalize=True, frontal_size=64)
+
+    class Watched(ViewSearch):
+        def __call__(self, jobs: Sequence[Job]) -> list[Answer]:
+            batches.append(sum(len(job.shots) for job in jobs))
+            return super().__call__(jobs)
+
+    faces = [known(yaw_deg, "hard" if abs(yaw_deg) > 30 else "soft") for yaw_deg in turned]
+    alone = [completer()(*face, settings, lambda *_: None) for face in faces]
+    batches.clear()
+    seats = ProjectionCompleter(Watched(GENERATOR, NO_NETWORKS), MirrorCompleter(), rasterise).seats(len(faces))
+
+    @torch.no_grad()
+    def complete_seated(number: int) -> Completed:
+        with seats[number] as seated:
+            return seated(*faces[number], settings, lambda *_: None)
+
+    with ThreadPoolExecutor(len(faces)) as pool:
+        together = list(pool.map(complete_seated, range(len(faces))))
+    assert batches == [3, 5, 6, 4, 1]
+    for one, other in zip(alone, together, strict=True):
+        assert one.notes["loss_history"].keys() == other.notes["loss_history"].keys()
+        assert one.frontal is not None and other.frontal is not None
+        assert float((one.texture.rgb - other.texture.rgb).abs().max()) < 1e-4
+        assert float((one.frontal - other.frontal).abs().max()) < 5e-3
+
+
+@pytest.mark.parametrize("change", [{"tune": 3}, {"film": True}, {"optimiser": "lbfgs"}, {"preset": "original"}])
+def test_what_a_face_gets_does_not_depend_on_its_company(change: dict[str, Any]) -> None:
+    settings = Settings(**{"texture_size": SIZE, "iterations": 5, "optimiser": "adam", **change})
+    face, atlas = known()
+    shots = tuple(
+        shoot(face.reconstruction, atlas.textures[0].rgb, face.texels.inside.float(), view, 32, rasterise)
+        for view in plan_views("soft")[:3]
+    )
+    jobs = [Job(some, None, settings, 5, WEIGHTS, settings.film, lambda share: None) for some in (shots[:2], shots[2:])]
+    search = ViewSearch(GENERATOR, NO_NETWORKS)
+    with torch.no_grad():
+        together, alone = search(jobs), [search([job])[0] for job in jobs]
+    for one, other in zip(alone, together, strict=True):
+        for first, second in zip(one.completions, other.completions, strict=True):
+            assert float((first.image - second.image).abs().max()) < 1e-3
+            assert first.history == pytest.approx(second.history, rel=1e-3)
+            assert (first.film is None) == (second.film is None) == (not settings.film)

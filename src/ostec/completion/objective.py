@@ -51,6 +51,16 @@ class Known:
         )
         return cls(image, trust, landmarks_px, None if identity is None else identity.expand(len(shots), -1).to(device))
 
+    @classmethod
+    def joined(cls, parts: Sequence[Known]) -> Known:
+        """Of several faces, one after the other; an identity is known of all or of none."""
+        image, trust, landmarks_px = (
+            torch.cat(tensors)
+            for tensors in zip(*((part.image, part.trust, part.landmarks_px) for part in parts), strict=True)
+        )
+        people = [part.identity for part in parts if part.identity is not None]
+        return cls(image, trust, landmarks_px, torch.cat(people) if people else None)
+
 
 @dataclass
 class Objective:

@@ -63,6 +63,10 @@ class Found:
     diverged: tuple[bool, ...]
     """N: a loss was not finite; what was best until then was kept."""
 
+    def rows(self, low: int, high: int) -> Found:
+        """Some of them."""
+        return Found(self.w_plus[low:high], self.history[low:high], self.diverged[low:high])
+
 
 def search(
     generator: Generator,
@@ -99,7 +103,7 @@ def search(
             break
         with torch.no_grad():
             if plan.redraw_beyond is not None:
-                noise = torch.randn(w.shape, generator=draw).to(w)
+                noise = torch.randn(w.shape[1:], generator=draw).to(w)
                 w.copy_(torch.where(w.abs() > plan.redraw_beyond, noise, w))
             w.copy_(torch.where(best.alive[:, None, None], w, before))
     tell(1.0)

@@ -76,10 +76,11 @@ class FitFileReconstructor:
                     f"vertices do without, and this one has {len(vertices):,}"
                 )
             return self._original
-        topology = _own_topology(fit, vertices, camera)
-        if self._last is None or not _same(topology, self._last):
-            self._last = topology
-        return self._last
+        topology, last = _own_topology(fit, vertices, camera), self._last
+        if last is not None and _same(topology, last):
+            return last
+        self._last = topology
+        return topology
 
 
 def _own_topology(fit: Fit, vertices: Tensor, camera: Camera) -> Topology:
