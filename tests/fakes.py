@@ -85,12 +85,15 @@ class FakeChoice:
     writer: Writer = write
     detector: Detector = detect
     names: Mapping[str, str] = field(default_factory=lambda: {"completer": "fake"})
+    licences: Mapping[str, str] = field(default_factory=dict)
     loads: int = 0
     completer: Completer = complete
 
     def load(self) -> Parts:
         self.loads += 1
-        return Parts(self.detector, reconstruct, segment, rasterise, self.completer, self.writer, self.names)
+        return Parts(
+            self.detector, reconstruct, segment, rasterise, self.completer, self.writer, self.names, self.licences
+        )
 
 
 def make_photos(folder: Path, *names: str) -> list[Path]:

@@ -54,7 +54,9 @@ def test_what_is_done_is_skipped_without_building_parts(tmp_path: Path) -> None:
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
-@pytest.mark.parametrize("change", ["settings", "components", "bytes", "missing", "torn", "formats", "overwrite"])
+@pytest.mark.parametrize(
+    "change", ["settings", "components", "weights", "bytes", "missing", "torn", "formats", "overwrite"]
+)
 def test_what_would_come_out_differently_is_redone(tmp_path: Path, change: str) -> None:
     photos = make_photos(tmp_path / "in", "a.jpg", "b.jpg")
     choice, settings, options = FakeChoice(), SETTINGS, Options(formats=("png",))
@@ -64,6 +66,8 @@ def test_what_would_come_out_differently_is_redone(tmp_path: Path, change: str) 
         settings = Settings(texture_size=64, frontal_size=64, seed=1)
     elif change == "components":
         choice = FakeChoice(names={"completer": "other"})
+    elif change == "weights":
+        choice = FakeChoice(licences={"better.pt": "MIT"})
     elif change == "formats":
         options = Options(formats=("png", "glb"))
     elif change == "overwrite":

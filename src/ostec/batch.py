@@ -95,6 +95,9 @@ class Choice(Protocol):
     @property
     def names(self) -> Mapping[str, str]: ...
 
+    @property
+    def licences(self) -> Mapping[str, str]: ...
+
     def load(self) -> Parts: ...
 
 
@@ -156,6 +159,7 @@ class _Batch:
         self.settings, self.options, self.on_event = settings, options, on_event
         names = output_names(photos)
         self.records = [Record(str(photo), name) for photo, name in zip(photos, names, strict=True)]
+        self.asked = Asked(settings, choice.names, choice.licences, options.formats, options.faces == "all")
         self.folder = ResultsFolder(save_dir, self.inputs())
         self.writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ostec-writer")
         self.writing: _Write | None = None
@@ -200,9 +204,8 @@ class _Batch:
     def is_due(self, index: int) -> bool:
         """Whether a photo is still to be completed."""
         photo, name, options = self.photos[index], self.records[index].name, self.options
-        asked = Asked(self.settings, self.choice.names, options.formats, options.faces == "all")
         try:
-            done = None if options.overwrite else self.folder.files_if_done(photo, name, asked)
+            done = None if options.overwrite else self.folder.files_if_done(photo, name, self.asked)
             if done is None:
                 self.folder.check_harmless(photo, name, options.overwrite)
         except Exception as error:

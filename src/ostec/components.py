@@ -96,6 +96,15 @@ class Choice:
     device: str = "cpu"
     weights_dir: Path | None = None
 
+    @property
+    def licences(self) -> Mapping[str, str]:
+        """Weight file -> licence, of all files that the parts use."""
+        found = {shipped.file: shipped.licence for shipped in SHIPPED}
+        for name in self.names.values():
+            if name in NEEDS_WEIGHTS:
+                found |= _find("ostec.assembly:licences")(name, self.weights_dir)
+        return found
+
     def load(self) -> Parts:
         """Build them. Raises `MissingWeights`, `BadWeights`."""
         from ostec.interfaces import Parts
@@ -108,18 +117,11 @@ class Choice:
             completer=self._build("completer"),
             writer=_find("ostec.outputs:make_writer")(_find("ostec.report:draw_sheet")),
             names=self.names,
-            licences={**{shipped.file: shipped.licence for shipped in SHIPPED}, **self._downloaded()},
+            licences=self.licences,
         )
 
     def _build(self, kind: str) -> Any:
         return build(kind, self.names[kind], self.weights_dir, self.device)
-
-    def _downloaded(self) -> Mapping[str, str]:
-        found: dict[str, str] = {}
-        for name in self.names.values():
-            if name in NEEDS_WEIGHTS:
-                found |= _find("ostec.assembly:licences")(name, self.weights_dir)
-        return found
 
 
 def choose(

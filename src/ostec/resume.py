@@ -22,6 +22,8 @@ class Asked:
 
     settings: Settings
     components: Mapping[str, str]
+    licences: Mapping[str, str]
+    """The weight files, by name."""
     formats: tuple[str, ...]
     all_faces: bool
 
@@ -42,6 +44,7 @@ class ResultsFolder:
             "sha256": hashlib.sha256(photo.read_bytes()).hexdigest(),
             "settings": json.loads(json.dumps(asdict(asked.settings))),
             "components": dict(asked.components),
+            "licences": dict(asked.licences),
         }
         files: list[str] = []
         for face in report.get("face_names", [name]) if asked.all_faces else [name]:
