@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import tyro
 from ict_layout import Head, atlas, read_head
+from ict_openness import openness
 from make_facemesh_topology import portrait_fits
 from scipy.spatial import KDTree
 
@@ -27,6 +28,8 @@ from ostec.types import Part
 FACEMESH_POINTS = 468
 EVERY = 4
 """Of the portraits, one in this many is enough."""
+CAVITY = 0.5
+"""Less open skin has no counterpart on FaceMesh's chart, which has no nostrils."""
 
 
 def outline(model: FaceMeshModel) -> np.ndarray:
@@ -52,6 +55,9 @@ def make(head: Head, fits: list[np.ndarray], ict: Path) -> dict[str, np.ndarray]
     landmarks = np.asarray(KDTree(head.shape * UNIT_M).query(points[regions.LANDMARKS])[1])
     on_skin = np.zeros(len(head.shape), dtype=bool)
     on_skin[head.faces[skin]] = True
+    light = openness(head, head.shape * UNIT_M, landmarks)
+    chart = ict_landmarks.facemesh_uv(head, facemesh, points)
+    chart[light < CAVITY] = np.nan
     return {
         "kept": head.kept.astype(np.uint16),
         "right_faces": head.faces[:half].astype(np.uint16),
@@ -61,7 +67,8 @@ def make(head: Head, fits: list[np.ndarray], ict: Path) -> dict[str, np.ndarray]
         "right_uv_faces": uv_faces.astype(np.uint16),
         "paintable": on_skin,
         "landmark_vertices": landmarks.astype(np.uint16),
-        "facemesh_uv": ict_landmarks.facemesh_uv(head, facemesh, points).astype(np.float16),
+        "facemesh_uv": chart.astype(np.float16),
+        "openness": np.round(255 * light).astype(np.uint8),
         "point_corners": head.faces[places.faces].astype(np.uint16),
         "point_shares": places.barycentrics.astype(np.float32),
         "contours": ict_landmarks.contours(head, points, outline(facemesh)).astype(np.uint16),

@@ -92,6 +92,8 @@ class Topology:
     """[V, 2]: where the vertex lies on the FaceMesh head's chart, NaN beyond it; None where that is not known."""
     parts: Tensor | None = None
     """[F] int64, values of `Part`; None where all is skin."""
+    openness: Tensor | None = None
+    """[V] 0..1: how much of the light around reaches the vertex, 1 outside cavities; None where that is not known."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ostec.completion.cavities import cavity_shade
 from ostec.geometry.shading import Shading, fit_shading, harmonics, log_colour
 from ostec.interfaces import Progress
 from ostec.settings import Settings
@@ -33,7 +34,7 @@ class MirrorCompleter:
         inside = face.texels.inside
         photo = atlas.textures[0]
         light = plain_skin(fit_to_texture(photo, face.texels, symmetric), face.texels)
-        grain = skin_grain(photo, log_colour(photo.rgb), settings.seed)
+        grain = skin_grain(photo, log_colour(photo.rgb), settings.seed) + cavity_shade(face)
         progress("light", 0.3)
         trusted = inside & (photo.confidence >= TRUSTED)
         if face.mode == "soft":

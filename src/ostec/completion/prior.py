@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ostec.completion.cavities import cavity_shade
 from ostec.completion.face_prior import FacePrior, ReferenceHead, load_face_prior
 from ostec.completion.mirror import evened, fit_to_texture, plain_skin, with_colours_of
 from ostec.geometry.correspond import carried_over
 from ostec.geometry.shading import log_colour
+from ostec.geometry.texels import on_texels
 from ostec.interfaces import Progress
 from ostec.settings import Settings
 from ostec.texture.fill import push_pull
@@ -60,11 +61,12 @@ class PriorCompleter:
         cells = Cells.under(face, self.prior.head, self.prior.gaussian.grid_px)
         guess, std, low = self._predict(photo, log_rgb, light, texels, cells, symmetric)
         progress("prior", 0.6)
-        detail = skin_grain(photo, log_rgb, settings.seed)
+        detail, shade = skin_grain(photo, log_rgb, settings.seed), cavity_shade(face)
         if symmetric:
             share = other_side(photo.confidence)
             detail = _DETAIL_GAIN * share * (log_rgb - low).flip(2) + (1 - share.square()).sqrt() * detail
-        view = UVTexture((guess + detail).exp().clamp(0, 1), torch.where(inside, _CONFIDENCE, -1.0))
+            shade = (1 - share) * shade
+        view = UVTexture((guess + detail + shade).exp().clamp(0, 1), torch.where(inside, _CONFIDENCE, -1.0))
         views = Atlas().add("photo", photo, atlas.priorities[0] if soft else 1.0).add("prior", view, 1.0)
         keep = inside & (photo.confidence >= TRUSTED) if soft else torch.zeros_like(inside)
         texture = stitch(views, inside, keep, view.rgb, _REACH_PX_AT_1024)
@@ -123,7 +125,7 @@ class Cells:
         if uv is None or head.topology != "facemesh":
             anchors = reconstruction.vertices[topology.landmark_vertices]
             uv = carried_over(head.points, head.landmarks, reconstruction.vertices, anchors, head.uv)
-        uv = _on_texels(uv, topology.faces, face.texels.triangle, face.texels.barycentrics)
+        uv = on_texels(uv, topology.faces, face.texels.triangle, face.texels.barycentrics)
         near = inside & torch.isfinite(uv).all(dim=-1)
         return cls(torch.where(near[..., None], uv, 0.0), near, grid_px)
 
@@ -142,13 +144,6 @@ class Cells:
         """[C, Hu, Wu]: a grid [C, G, G] at the texels, bicubic."""
         at = (self.uv * 2 - 1)[None]
         return F.grid_sample(grid[None], at, "bicubic", "border", align_corners=False)[0]
-
-
-@lru_cache(maxsize=2)  # tensors are hashed by identity: faces of one model may share all four
-def _on_texels(values: Tensor, faces: Tensor, triangle: Tensor, barycentrics: Tensor) -> Tensor:
-    """[Hu, Wu, C]: what the vertices carry, `values` [V, C], in every texel."""
-    corners = values[faces[triangle.clamp(min=0)]]
-    return (corners * barycentrics[..., None]).sum(dim=-2)
 
 
 def with_mirror(difference: Tensor, share: Tensor, known: Tensor) -> Tensor:

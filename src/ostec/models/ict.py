@@ -164,6 +164,7 @@ def ict_topology(arrays: Mapping[str, NDArray]) -> Topology:
         name="ict",
         facemesh_uv=torch.from_numpy(arrays["facemesh_uv"].astype(np.float32)),
         parts=torch.cat([parts, other[parts]]),
+        openness=torch.from_numpy(arrays["openness"].astype(np.float32) / 255),
     )
 
 

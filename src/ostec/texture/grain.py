@@ -1,7 +1,7 @@
 """The grain of a person's skin, for skin that nobody saw: pores and stubble without their places.
 
 A random-phase texture (Galerne, Gousseau and Morel, "Random phase textures", 2011): noise with the spectrum of a patch
-of seen skin.
+of seen skin, the same in all directions, as a wrinkle's or a stretched chart's there is not that of the skin elsewhere.
 """
 
 from __future__ import annotations
@@ -57,13 +57,26 @@ def _calm_patch(detail: Tensor, known: Tensor, size: int) -> tuple[int, int] | N
 
 
 def _random_phase(patch: Tensor, size: tuple[int, int], tile: int, seed: int) -> Tensor:
-    """[3, H, W] periodic noise with the spectrum of `patch` [3, P, P], the same phases in every channel."""
+    """[3, H, W] periodic noise with the spectrum of `patch` [3, P, P] over all directions, the same phases in every
+    channel."""
     noise = torch.randn(tile, tile, generator=torch.Generator().manual_seed(seed))
     spread = patch.square().mean(dim=(1, 2), keepdim=True).sqrt() / 0.375  # what the window took of the variance
     spread = spread * (_STRONGEST / spread.max().clamp(min=_STRONGEST))
     patch = patch - patch.mean(dim=(1, 2), keepdim=True)
-    texture = torch.fft.irfft2(torch.fft.rfft2(patch, s=(tile, tile)).abs() * torch.fft.rfft2(noise), s=(tile, tile))
+    power = _isotropic(torch.fft.rfft2(patch, s=(tile, tile)).abs().square())
+    texture = torch.fft.irfft2(power.sqrt() * torch.fft.rfft2(noise), s=(tile, tile))
     texture = texture / texture.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp(min=1e-9) * spread
     height, width = size
     half = texture.repeat(1, height // tile + 1, width // tile + 1)[:, :height, : (width + 1) // 2]
     return torch.cat([half, half[:, :, : width // 2].flip(2)], dim=2)
+
+
+def _isotropic(power: Tensor) -> Tensor:
+    """[3, T, T/2 + 1]: the mean over all directions of the power of each real frequency."""
+    tile = power.shape[1]
+    rows, columns = torch.fft.fftfreq(tile) * tile, torch.fft.rfftfreq(tile) * tile
+    ring = torch.hypot(rows[:, None], columns).round().long().flatten()
+    count = int(ring.max()) + 1
+    total = torch.zeros(len(power), count).index_add(1, ring, power.flatten(1))
+    mean = total / torch.bincount(ring, minlength=count)
+    return mean[:, ring].view_as(power)
