@@ -25,7 +25,7 @@ MOUTH = torch.tensor([0.50, 0.24, 0.22])
 SKIN = 0.62
 _SOCKET_TINT = torch.tensor([0.98, 0.84, 0.82])
 """The wet rims of the lids against the skin around them."""
-_INTO_THE_DARK_M = 0.04
+_INTO_THE_DARK_M = 0.08
 """Depth behind the lips at which the mouth's inside is down to a third of its light."""
 _WINDOW_PX = 448
 _LIP_GAP_M = 0.002
