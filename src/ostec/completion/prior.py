@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,6 +11,7 @@ from torch.nn import functional as F
 from ostec.completion.cavities import cavity_shade
 from ostec.completion.face_prior import FacePrior, ReferenceHead, load_face_prior
 from ostec.completion.mirror import evened, fit_to_texture, plain_skin, with_colours_of
+from ostec.geometry.bins import means_by_bin
 from ostec.geometry.correspond import carried_over
 from ostec.geometry.shading import log_colour
 from ostec.geometry.texels import on_texels
@@ -133,12 +133,9 @@ class Cells:
         """([C, G, G] weighted mean of [C, Hu, Wu] over the texels of each cell, [G, G] sum of the weights)."""
         size = self.grid_px
         column, row = (self.uv * size).long().clamp(0, size - 1).unbind(dim=-1)
-        used = (weight > 0) & self.near
-        cell, share = (row * size + column)[used].numpy(), weight[used].numpy()
-        total = np.bincount(cell, share, size * size)
-        sums = [np.bincount(cell, share * plane[used].numpy(), size * size) for plane in picture]
-        means = torch.from_numpy(np.stack(sums) / np.maximum(total, 1e-6)).float()
-        return means.view(-1, size, size), torch.from_numpy(total).float().view(size, size)
+        weight, cell = torch.where(self.near, weight, 0.0).flatten(), (row * size + column).flatten()
+        means, total = means_by_bin(picture.flatten(1), weight, cell, size * size)
+        return means.view(-1, size, size), total.view(size, size)
 
     def spread(self, grid: Tensor) -> Tensor:
         """[C, Hu, Wu]: a grid [C, G, G] at the texels, bicubic."""
