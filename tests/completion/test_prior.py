@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from ostec.completion.face_prior import PRIOR_FILE, load_face_prior, save_face_prior
 from ostec.completion.mirror import MirrorCompleter
-from ostec.completion.prior import PriorCompleter
+from ostec.completion.prior import PriorCompleter, calm_at_rim
 from ostec.errors import BadWeights, MissingWeights
 from ostec.geometry.raster import rasterise
 from ostec.geometry.texels import bake_texels
@@ -182,3 +182,17 @@ def test_the_shipped_prior_is_symmetric_and_small() -> None:
     picture = torch.zeros(3, *prior.gaussian.domain.shape)
     picture[:, prior.gaussian.domain] = prior.gaussian.mean
     assert (picture - picture.flip(2)).abs().max() < 2e-3
+
+
+def test_the_rim_of_the_prior_has_no_small_features() -> None:
+    domain = torch.zeros(64, 64, dtype=torch.bool)
+    domain[8:56, 8:56] = True
+    draw = torch.Generator().manual_seed(0)
+    spots = torch.randn(3, 64, 64, generator=draw)
+    calm = calm_at_rim(spots, domain)
+    assert torch.equal(calm[:, 16:48, 16:48], spots[:, 16:48, 16:48])
+    rim = domain.clone()
+    rim[10:54, 10:54] = False
+    assert float(calm[:, rim].std()) < 0.3 * float(spots[:, rim].std())
+    slope = torch.linspace(-1, 1, 64).expand(3, 64, 64)
+    assert float((calm_at_rim(slope, domain) - slope)[:, 8:56, 8:56].abs().max()) < 0.01

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -35,6 +36,8 @@ _MIRROR_SHARE = 0.4
 mirror err on different ones."""
 _RIM_CELLS = 4
 """The mirror's word fades this far beyond the rim of what was seen."""
+_CALM_AT_64, _RIM_FROM_AT_64, _RIM_DEPTH_AT_64 = 3, 2.0, 5.0
+"""In cells of a grid of 64: how far around the rim is smoothed, how deep wholly, and how far that fades."""
 _WHOLE = 0.9
 _SEEN_SHARE = 0.5
 _REACH_PX_AT_1024 = 80.0
@@ -91,7 +94,7 @@ class PriorCompleter:
         portion = seen / covered.clamp(min=1)
         guess, std = self.prior.predict(colour, portion > _SEEN_SHARE, F.normalize(normals, dim=0))
         known, chart = domain & (covered > 0), (covered > 0).float()
-        guess = push_pull(skin + push_pull((guess - skin) * known, known.float()), chart)
+        guess = push_pull(skin + calm_at_rim(push_pull((guess - skin) * known, known.float()), domain), chart)
         low = push_pull(colour, (4 * portion).clamp(max=1))
         if symmetric:
             share, _ = cells.mean(other_side(photo.confidence)[None], texels.inside.float())
@@ -151,6 +154,17 @@ def with_mirror(difference: Tensor, share: Tensor, known: Tensor) -> Tensor:
     carried = push_pull(difference, (known & seen).float())
     offset = push_pull(difference - (1 - _MIRROR_SHARE) * carried, seen.float())
     return offset * torch.maximum(share, _around(share))
+
+
+def calm_at_rim(difference: Tensor, domain: Tensor) -> Tensor:
+    """[3, G, G], which has lost its small features toward the rim of `domain` [G, G] bool: no face has any there, but
+    strands of hair that were taken for skin left some in the prior."""
+    cell = len(domain) / 64
+    reach, soft = max(1, round(_CALM_AT_64 * cell)), difference[None]
+    for _ in range(2):
+        soft = F.avg_pool2d(F.pad(soft, [reach] * 4, mode="replicate"), 2 * reach + 1, 1)
+    depth = torch.from_numpy(distance_transform_edt(F.pad(domain, [1] * 4).numpy())).float()[1:-1, 1:-1] / cell
+    return torch.lerp(soft[0], difference, ((depth - _RIM_FROM_AT_64) / _RIM_DEPTH_AT_64).clamp(0, 1))
 
 
 def _around(plane: Tensor) -> Tensor:
