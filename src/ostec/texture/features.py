@@ -25,8 +25,8 @@ MOUTH = torch.tensor([0.50, 0.24, 0.22])
 SKIN = 0.62
 _SOCKET_TINT = torch.tensor([0.98, 0.84, 0.82])
 """The wet rims of the lids against the skin around them."""
-_INTO_THE_DARK_M = 0.08
-"""Depth behind the lips at which the mouth's inside is down to a third of its light."""
+_INTO_THE_DARK_M = 0.05
+"""Distance from the lips at which the mouth's inside is down to a third of its light."""
 _WINDOW_PX = 448
 _LIP_GAP_M = 0.002
 _TOLERANCE_M = 0.003
@@ -182,8 +182,8 @@ def _within(here: Tensor, scale: float, metre_px: float) -> tuple[Tensor, Tensor
 
 def _plain(face: Face, part: Part, points: Tensor, colours: Tensor, visible: Tensor, light: float) -> Tensor:
     """[N, 3]: colours of teeth, gums or the mouth's inside in the dark behind the lips."""
-    lips = face.reconstruction.vertices[face.reconstruction.topology.landmark_vertices[[62, 66]]].mean(dim=0)
-    darkness = torch.exp(-(lips[2] - points[:, 2]).clamp(min=0) / _INTO_THE_DARK_M)
+    lips = face.reconstruction.vertices[face.reconstruction.topology.landmark_vertices[60:68]]
+    darkness = torch.exp(-torch.cdist(points, lips).amin(dim=1) / _INTO_THE_DARK_M)
     colour = {Part.TEETH: TEETH, Part.GUMS: GUMS, Part.MOUTH: MOUTH}[part] * light
     sure = visible > 0.9
     if part == Part.TEETH and int(sure.sum()) >= _LEAST_SEEN:
