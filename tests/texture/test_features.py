@@ -72,8 +72,10 @@ def assembled(sheets: list[tuple[Tensor, Tensor, Part, tuple[float, ...]]], open
     skin = torch.arange(len(shape)) < len(vertices[0])
     landmarks = torch.zeros(68, dtype=torch.int64)
     gap = LIPS_M[1] if open_mouth else 0.0
-    for index, y in ((62, MOUTH_Y + gap), (66, MOUTH_Y - gap)):
-        landmarks[index] = (vertices[0] - torch.tensor([0.0, y, 0.0])).norm(dim=1).argmin()
+    around = [(-2, 0), (-1, 1), (0, 1), (1, 1), (2, 0), (1, -1), (0, -1), (-1, -1)]
+    for index, (x, y) in enumerate(around, 60):
+        place = torch.tensor([x * LIPS_M[0] / 2, MOUTH_Y + y * gap, 0.0])
+        landmarks[index] = (vertices[0] - place).norm(dim=1).argmin()
     topology = Topology(corners, torch.cat(uv), corners, landmarks, skin, None, "flat", parts=torch.cat(parts))
     K = torch.diag(torch.tensor([PX_PER_M, PX_PER_M, 1.0]))
     K[:2, 2] = PX / 2
@@ -127,10 +129,16 @@ def test_teeth_are_the_photos_where_lips_leave_them_bare() -> None:
 
 
 def test_a_shut_mouth_shows_nothing_of_the_photo() -> None:
-    colours, confidence, _ = painted(flat_face(open_mouth=False))
+    face = flat_face(open_mouth=False)
+    colours, confidence, points = painted(face)
     assert (confidence == -1).all()
-    assert colours.std(dim=0).max() < 0.02
+    bare = (face.photo.rgb == TEETH_SEEN[:, None, None]).all(dim=0)
+    assert int(bare.sum()) > 1000
+    painted_black = replace(face.photo, rgb=face.photo.rgb * ~bare)
+    assert torch.equal(painted(replace(face, photo=painted_black))[0], colours)
     assert colours.mean() > MOUTH.mean() * 0.8
+    middle, far = in_mouth(points[:, :2]), ~in_mouth(points[:, :2], (0.025, 0.009))
+    assert colours[middle].mean() > 1.1 * colours[far].mean()
 
 
 def test_eyes_carry_the_photos_iris_and_white() -> None:
