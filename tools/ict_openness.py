@@ -61,12 +61,10 @@ def seen_share(vertices: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
         at_px, depth = torch.stack([x, y], dim=1) / pixel + PICTURE_PX / 2, 2 * radius - z
         clip = torch.cat([at_px, depth[:, None], torch.ones(len(z), 1)], dim=1)
         seen = rasterise(clip, faces, (PICTURE_PX, PICTURE_PX))
-        nearest = (depth[faces[seen.triangle.clamp(min=0)]] * seen.barycentrics).sum(dim=-1)
-        nearest = torch.where(seen.triangle >= 0, nearest, math.inf)
         column, row = at_px.long().clamp(0, PICTURE_PX - 1).unbind(dim=1)
         cosine = (normals @ toward).clamp(min=0)
         whole += cosine
-        reached += cosine * (depth <= nearest[row, column] + BIAS_M + pixel)
+        reached += cosine * (depth <= seen.depth[row, column] + BIAS_M + pixel)
     return reached / whole
 
 

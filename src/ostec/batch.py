@@ -171,8 +171,8 @@ class _Batch:
         """The photos, and the fits of the same endings as the outputs."""
         yield from self.photos
         if self.choice.names.get("reconstructor") == "file":
-            for photo in self.photos:
-                yield from (photo.with_suffix(".npz"), *photo.parent.glob("*_face[0-9]*.npz"))
+            for folder in {photo.parent for photo in self.photos}:
+                yield from folder.glob("*.npz")
 
     def run(self) -> Summary:
         remove_leftovers(self.save_dir)

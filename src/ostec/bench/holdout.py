@@ -20,6 +20,7 @@ from ostec.bench.record import Score
 from ostec.bench.scores import blurred, delta_e2000, detail_ratio, psnr_db, seam_ratio, ssim, within_2_std
 from ostec.geometry.camera import angles_deg, rotation, to_pixels, toward_camera
 from ostec.geometry.render import portrait_camera, render
+from ostec.geometry.sample import sample
 from ostec.geometry.texels import bake_texels
 from ostec.interfaces import Completer, Parts, Rasteriser
 from ostec.pipeline import over_background
@@ -126,7 +127,7 @@ def displaced(seen: UVTexture, name: str) -> UVTexture:
     field = field / field.square().mean().sqrt() * _JITTER_SHARE * 2
     y, x = (torch.linspace(-1 + 1 / n, 1 - 1 / n, n) for n in (height, width))
     grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1) + field.movedim(0, -1)
-    moved = F.grid_sample(seen.rgb[None], grid[None], padding_mode="border", align_corners=False)[0]
+    moved = sample(seen.rgb, grid)
     known = F.grid_sample((seen.confidence > -1).float()[None, None], grid[None], align_corners=False)[0, 0]
     return UVTexture(moved, torch.where(known > 0.99, seen.confidence, -1.0))
 

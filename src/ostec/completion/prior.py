@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from scipy.ndimage import distance_transform_edt
@@ -14,8 +15,9 @@ from ostec.completion.face_prior import FacePrior, ReferenceHead, load_face_prio
 from ostec.completion.mirror import evened, fit_to_texture, plain_skin, with_colours_of
 from ostec.geometry.bins import means_by_bin
 from ostec.geometry.correspond import carried_over
+from ostec.geometry.raster import blend
+from ostec.geometry.sample import sample
 from ostec.geometry.shading import log_colour
-from ostec.geometry.texels import on_texels
 from ostec.interfaces import Progress
 from ostec.settings import Settings
 from ostec.texture.fill import push_pull
@@ -128,22 +130,26 @@ class Cells:
         if uv is None or head.topology != "facemesh":
             anchors = reconstruction.vertices[topology.landmark_vertices]
             uv = carried_over(head.points, head.landmarks, reconstruction.vertices, anchors, head.uv)
-        uv = on_texels(uv, topology.faces, face.texels.triangle, face.texels.barycentrics)
+        uv = blend(face.texels, uv, topology.faces)
         near = inside & torch.isfinite(uv).all(dim=-1)
         return cls(torch.where(near[..., None], uv, 0.0), near, grid_px)
 
     def mean(self, picture: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """([C, G, G] weighted mean of [C, Hu, Wu] over the texels of each cell, [G, G] sum of the weights)."""
         size = self.grid_px
-        column, row = (self.uv * size).long().clamp(0, size - 1).unbind(dim=-1)
-        weight, cell = torch.where(self.near, weight, 0.0).flatten(), (row * size + column).flatten()
-        means, total = means_by_bin(picture.flatten(1), weight, cell, size * size)
+        weight = torch.where(self.near, weight, 0.0).flatten()
+        means, total = means_by_bin(picture.flatten(1), weight, self._cell, size * size)
         return means.view(-1, size, size), total.view(size, size)
+
+    @cached_property
+    def _cell(self) -> Tensor:
+        """[Hu · Wu]: the number of each texel's cell."""
+        column, row = (self.uv * self.grid_px).long().clamp(0, self.grid_px - 1).unbind(dim=-1)
+        return (row * self.grid_px + column).flatten()
 
     def spread(self, grid: Tensor) -> Tensor:
         """[C, Hu, Wu]: a grid [C, G, G] at the texels, bicubic."""
-        at = (self.uv * 2 - 1)[None]
-        return F.grid_sample(grid[None], at, "bicubic", "border", align_corners=False)[0]
+        return sample(grid, self.uv * 2 - 1, "bicubic")
 
 
 def with_mirror(difference: Tensor, share: Tensor, known: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -87,8 +87,8 @@ class ViewSearch:
         for job, its_known in zip(jobs, known, strict=True):
             its_found = found.rows(row, row + len(job.shots))
             films = [film and film.of(row + turn) for turn in range(len(job.shots))]
-            answer = Answer(*self._completions(job, its_known, its_found, films), whole)
-            answers.append(replace(answer, warnings=(*warnings, *answer.warnings)))
+            completions, its_warnings = self._completions(job, its_known, its_found, films)
+            answers.append(Answer(completions, (*warnings, *its_warnings), whole))
             row += len(job.shots)
         return answers
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ostec.errors import BadGeometry
 from ostec.geometry.bands import Bands
-from ostec.types import Fragments
+from ostec.types import Fragments, Texels
 
 SUBPIXELS = 4096
 """Vertices are snapped to this fraction of a pixel; edge functions are then exact in float64 for triangles up to
@@ -46,7 +46,7 @@ def interpolate(fragments: Fragments, attributes: Tensor, faces: Tensor) -> Tens
     return blend(fragments, attributes, faces).permute(2, 0, 1).contiguous()
 
 
-def blend(fragments: Fragments, attributes: Tensor, faces: Tensor) -> Tensor:
+def blend(fragments: Fragments | Texels, attributes: Tensor, faces: Tensor) -> Tensor:
     """`interpolate` with the channels last, [H, W, C]."""
     height, width = fragments.triangle.shape
     carried = attributes.detach().cpu().float().contiguous()

@@ -32,14 +32,6 @@ def bake_texels(face: Reconstruction, size: tuple[int, int], rasterise: Rasteris
     return Texels(chart.inside, chart.triangle, chart.barycentrics, points, normals)
 
 
-@lru_cache(maxsize=4)  # tensors are hashed by identity: faces of one model may share all four
-def on_texels(values: Tensor, faces: Tensor, triangle: Tensor, barycentrics: Tensor) -> Tensor:
-    """[Hu, Wu, C]: what the vertices carry, `values` [V, C], in every texel; `triangle` and `barycentrics` as in
-    `Texels`."""
-    corners = values[faces[triangle.clamp(min=0)]]
-    return (corners * barycentrics[..., None]).sum(dim=-2)
-
-
 @dataclass(frozen=True)
 class _Chart:
     """What all faces of a topology share at one texture size: the first three fields of `Texels`, and the same

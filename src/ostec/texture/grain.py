@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ostec.geometry.bins import means_by_bin
 from ostec.types import UVTexture
 
 _PATCH_AT_1024 = 64
@@ -76,7 +77,5 @@ def _isotropic(power: Tensor) -> Tensor:
     tile = power.shape[1]
     rows, columns = torch.fft.fftfreq(tile) * tile, torch.fft.rfftfreq(tile) * tile
     ring = torch.hypot(rows[:, None], columns).round().long().flatten()
-    count = int(ring.max()) + 1
-    total = torch.zeros(len(power), count).index_add(1, ring, power.flatten(1))
-    mean = total / torch.bincount(ring, minlength=count)
+    mean, _ = means_by_bin(power.flatten(1), torch.ones(len(ring)), ring, int(ring.max()) + 1)
     return mean[:, ring].view_as(power)
