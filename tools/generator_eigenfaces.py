@@ -1,0 +1,153 @@
+"""A generator that learns on a CPU, step by step, to draw portraits from what is known to tell them apart.
+
+The generator is a StyleGAN2 as ever; what differs is what it learns from. Adversarial training takes millions of
+pictures. Here every portrait has its latent from the start: its principal components ("Eigenfaces for Recognition",
+1991), each over its standard deviation, and the generator learns to give the portrait back, coarse pictures before
+fine ones ("Progressive Growing of GANs", ICLR 2018), under a little noise on the latents, so that neighbours look alike
+("From Variational to Deterministic Autoencoders", ICLR 2020). Latents of faces have mean 0 and covariance 1 by
+construction: a random person is a standard normal vector, which needs no mapping network, and a search among
+whitened latents is a good one ("Improved StyleGAN Embedding: Where are the Good Latents?", 2020).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from generator_networks import Sizes, TrainedGenerator
+from generator_portraits import difference, importance, varied
+from generator_training import to_pictures
+from torch import Tensor
+from torch.nn import functional as F
+
+_CHANNELS = {4: 192, 8: 192, 16: 160, 32: 96, 64: 48, 128: 24}
+_LATENT, _LATENT_PX, _VARIANTS = 160, 64, 4
+"""Principal components, of pictures of this size; how often each portrait counts, each time varied otherwise."""
+_EXACT_PX = 4
+_BETAS, _EPS = (0.9, 0.99), 1e-8
+_NOISE_STD = 0.1
+_EMA_IMAGES, _EMA_RAMP = 8_000, 0.05
+_SEED_STRIDE = 1_000_003
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training."""
+
+    size_px: int
+    steps: int
+    rate: float
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a run is."""
+
+    stages: tuple[Stage, ...]
+    batch: int = 16
+    share: float = 1.0
+    """Of the channels."""
+    seed: int = 0
+
+    @property
+    def size_px(self) -> int:
+        """Of the pictures, at last."""
+        return self.stages[-1].size_px
+
+    @property
+    def steps(self) -> int:
+        """Of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+    def stage(self, step: int) -> Stage:
+        """The one that a step belongs to."""
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage
+            step -= stage.steps
+        return self.stages[-1]
+
+
+@dataclass(frozen=True)
+class Eigenfaces:
+    """Portraits as numbers. The middle of a picture counts most."""
+
+    mean: Tensor
+    """[3 P²]."""
+    basis: Tensor
+    """[3 P², W]."""
+    std: Tensor
+    """[W]: of each number, over many portraits."""
+    size_px: int
+
+    @classmethod
+    def of(cls, batches: Sequence[Tensor], count: int, size_px: int, seed: int) -> Eigenfaces:
+        """The first `count` principal components of pictures [N, 3, S, S], -1..1."""
+        flat = torch.cat([_weighted(batch, size_px) for batch in batches])
+        mean = flat.mean(dim=0)
+        torch.manual_seed(seed)  # `svd_lowrank` draws from the global generator
+        _, size, basis = torch.svd_lowrank(flat - mean, count, niter=4)
+        return cls(mean, basis, size / len(flat) ** 0.5, size_px)
+
+    def latents(self, pictures: Tensor) -> Tensor:
+        """[N, W] of pictures [N, 3, S, S], -1..1; standard normal, roughly, over portraits."""
+        return (_weighted(pictures, self.size_px) - self.mean) @ self.basis / self.std
+
+
+class Trainer:
+    """The generator and where it is on its way."""
+
+    def __init__(self, recipe: Recipe, faces: Tensor) -> None:
+        """`faces` [N, 3, R, R] uint8, mirror images left out."""
+        self.recipe, self.faces = recipe, faces
+        draw = torch.Generator().manual_seed(recipe.seed)
+        variants = [varied(to_pictures(faces), draw) for _ in range(_VARIANTS)]
+        latent = max(8, round(_LATENT * recipe.share))
+        self.eigenfaces = Eigenfaces.of(variants, latent, min(_LATENT_PX, recipe.size_px), recipe.seed)
+        channels = {px: max(8, round(c * recipe.share)) for px, c in _CHANNELS.items() if px <= recipe.size_px}
+        torch.manual_seed(recipe.seed)
+        self.generator = TrainedGenerator(Sizes(recipe.size_px, latent, channels, {}, 0), torch.bfloat16, _EXACT_PX)
+        self.average = copy.deepcopy(self.generator).requires_grad_(False)
+        self.optimiser = torch.optim.Adam(self.generator.parameters(), 1.0, _BETAS, _EPS)
+        self.step_count, self.loss = 0, 0.0
+
+    def step(self) -> None:
+        """One step."""
+        recipe, stage = self.recipe, self.recipe.stage(self.step_count)
+        draw = torch.Generator().manual_seed(recipe.seed * _SEED_STRIDE + self.step_count)
+        picked = torch.randint(len(self.faces), (recipe.batch,), generator=draw)
+        wanted = varied(to_pictures(self.faces[picked]), draw)
+        w = self.eigenfaces.latents(wanted)
+        w = w + _NOISE_STD * torch.randn(w.shape, generator=draw)
+        made = self.generator.synthesis(w[:, None].expand(-1, self.generator.num_ws, -1), size_px=stage.size_px)
+        loss = difference(made, shrunk(wanted, stage.size_px))
+        self.optimiser.param_groups[0]["lr"] = stage.rate
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        self.loss = float(loss.detach())
+        self.step_count += 1
+        self._follow()
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        images = min(_EMA_IMAGES, self.step_count * self.recipe.batch * _EMA_RAMP)
+        keep = 0.5 ** (self.recipe.batch / images)
+        for own, other in zip(self.average.parameters(), self.generator.parameters(), strict=True):
+            own.lerp_(other, 1 - keep)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What `ostec.models.stylegan2.Generator` is made of: the average, with random inputs for latents."""
+        own = {name: t for name, t in self.average.tensors(1).items() if not name.startswith("mapping.")}
+        return own | {"w_avg": torch.zeros_like(own["w_avg"])}
+
+
+def shrunk(pictures: Tensor, size_px: int) -> Tensor:
+    """[N, 3, R, R] to [N, 3, S, S] by means."""
+    return pictures if pictures.shape[-1] == size_px else F.interpolate(pictures, size_px, mode="area")
+
+
+def _weighted(pictures: Tensor, size_px: int) -> Tensor:
+    return (shrunk(pictures, size_px) * importance(size_px).sqrt()).flatten(1)
