@@ -29,6 +29,7 @@ SLOPE, GAIN = 0.2, math.sqrt(2)
 """Of the leaky ReLU, and what follows it."""
 _EPS = 1e-8
 _FIRST_PX = 4
+_FUSED_FROM = 1 << 21
 
 
 class Generator(nn.Module):
@@ -68,8 +69,9 @@ class Generator(nn.Module):
             self.blocks.append(block)
             channels, size = block.conv.weight.shape[0], 2 * size
         read.finish()
-        self.fused = True
-        """On a CPU, work in fewer passes over memory (`stylegan2_fused`); otherwise by the plain formulas."""
+        self.fused_from: float = _FUSED_FROM
+        """On a CPU, layers of at least so many activations work in fewer passes over memory (`stylegan2_fused`), row by
+        row; of smaller ones a row is too little work, and the plain formulas are faster."""
         self.conv_dtype = torch.float32
         """Of convolutions; the picture is summed up in float32 in any case."""
         self.resolution = size // 2
@@ -105,13 +107,14 @@ class Generator(nn.Module):
             raise ValueError(f"resolution must be a power of two from {_FIRST_PX} to {self.resolution}")
         x, picture = self.const.expand(len(w_plus), -1, -1, -1), None
         exact = self.conv_dtype == torch.float32
-        fused = self.fused and exact and x.device.type == "cpu"
-        if fused or not exact:
+        on_cpu = exact and x.device.type == "cpu"
+        if on_cpu or not exact:
             x = x.contiguous(memory_format=torch.channels_last)
         for k, block in enumerate(self.blocks):
             assert isinstance(block, _Block)
             latents = w_plus[:, max(0, 2 * k - 1) : 2 * k + 2].unbind(dim=1)
             with nullcontext() if exact else torch.autocast(x.device.type, self.conv_dtype):
+                fused = on_cpu and block.activations >= self.fused_from
                 x, rgb = (block.fused if fused else block)(x, latents, noise == "const", self.clamp)
             picture = rgb.float() if picture is None else upsampled(picture) + rgb.float()
             if block.size == resolution:
@@ -129,7 +132,7 @@ class Generator(nn.Module):
         """A copy that works by the plain formulas, and the weights of its synthesis, which take gradients; noise, the
         mean latent and the mapping are left as they are."""
         copied = deepcopy(self)
-        copied.fused = False
+        copied.fused_from = math.inf
         weights = [copied.const, *(t for name, t in copied.blocks.named_buffers() if not name.endswith("noise"))]
         return copied, [weight.requires_grad_() for weight in weights]
 
@@ -157,6 +160,7 @@ class _Block(nn.Module):
         channels = channels if self.up is None else self.up.weight.shape[0]
         self.conv = _Styled(read, f"{size}.conv", channels, width, size)
         self.rgb = _Styled(read, f"{size}.rgb", self.conv.weight.shape[0], width, None)
+        self.activations = self.conv.weight.shape[0] * size**2
 
     def forward(self, x: Tensor, latents: Latents, noise: bool, clamp: float) -> tuple[Tensor, Tensor]:
         """(features, picture) from features and the latents [N, W] of the layers in turn."""
