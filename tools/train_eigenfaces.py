@@ -14,11 +14,12 @@ from __future__ import annotations
 import argparse
 import csv
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from generator_archive import read_faces, sheet
-from generator_eigenfaces import Recipe, Stage, Trainer, shrunk
+from generator_eigenfaces import Eigenfaces, Recipe, Stage, Trainer, shrunk
 from generator_portraits import difference
 from generator_score import features, score
 from generator_training import to_pictures
@@ -39,6 +40,9 @@ def save(trainer: Trainer, folder: Path) -> None:
         "generator": trainer.generator.state_dict(),
         "average": trainer.average.state_dict(),
         "optimiser": trainer.optimiser.state_dict(),
+        "critic": trainer.critic.state_dict(),
+        "critic_optimiser": trainer.critic.optimiser.state_dict(),
+        "eigenfaces": asdict(trainer.eigenfaces),
         "step_count": trainer.step_count,
     }
     new = folder / f"{_STATE}.new"
@@ -54,6 +58,9 @@ def resume(trainer: Trainer, folder: Path) -> None:
         trainer.generator.load_state_dict(state["generator"])
         trainer.average.load_state_dict(state["average"])
         trainer.optimiser.load_state_dict(state["optimiser"])
+        trainer.critic.load_state_dict(state["critic"])
+        trainer.critic.optimiser.load_state_dict(state["critic_optimiser"])
+        trainer.eigenfaces = Eigenfaces(**state["eigenfaces"])
         trainer.step_count = state["step_count"]
 
 
