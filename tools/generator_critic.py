@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import torch
 from generator_networks import Sizes, TrainedDiscriminator
+from generator_portraits import shrunk
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -59,4 +60,4 @@ class Critic(nn.Module):
         corners = (torch.rand(len(pictures), 2, generator=draw) * (room + 1)).long().tolist()
         side = self.size_px
         windows = [p[:, y : y + side, x : x + side] for p, (y, x) in zip(pictures, corners, strict=True)]
-        return torch.cat([F.interpolate(pictures, side, mode="area"), torch.stack(windows)])
+        return torch.cat([shrunk(pictures, side), torch.stack(windows)])

@@ -19,10 +19,9 @@ from dataclasses import dataclass
 import torch
 from generator_critic import Critic
 from generator_networks import Sizes, TrainedGenerator, mixed
-from generator_portraits import difference, importance, varied
+from generator_portraits import difference, importance, shrunk, varied
 from generator_training import to_pictures
 from torch import Tensor
-from torch.nn import functional as F
 
 _CHANNELS = {4: 192, 8: 192, 16: 160, 32: 96, 64: 48, 128: 24}
 _LATENT, _LATENT_PX, _VARIANTS = 160, 64, 4
@@ -162,11 +161,6 @@ class Trainer:
         """What `ostec.models.stylegan2.Generator` is made of: the average, with random inputs for latents."""
         own = {name: t for name, t in self.average.tensors(1).items() if not name.startswith("mapping.")}
         return own | {"w_avg": torch.zeros_like(own["w_avg"])}
-
-
-def shrunk(pictures: Tensor, size_px: int) -> Tensor:
-    """[N, 3, R, R] to [N, 3, S, S] by means."""
-    return pictures if pictures.shape[-1] == size_px else F.interpolate(pictures, size_px, mode="area")
 
 
 def _weighted(pictures: Tensor, size_px: int) -> Tensor:

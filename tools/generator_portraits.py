@@ -1,4 +1,4 @@
-"""Portraits as a generator learns to give them back: varied, and compared. Pictures are [N, 3, S, S], -1..1."""
+"""Portraits as a generator learns to give them back: varied, damaged, compared. Pictures are [N, 3, S, S], -1..1."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from torch.nn import functional as F
 
 _TURN_STD_RAD, _SCALE_STD, _SHIFT_STD = math.radians(4), 0.04, 0.03
 _GAMMA_STD, _TINT_STD = 0.12, 0.06
+_DAMAGED, _DARK_AROUND, _MIRRORED = 0.6, 0.7, 0.3
+"""Share of the portraits that are damaged; of those, how many lose what is around the head, and how many show on one
+side the mirror image instead of something smooth."""
+_SMOOTH_CELLS = 8
 _SCALES, _LEAST_SLOPE_PX = 4, 16
 
 
@@ -31,6 +35,28 @@ def varied(faces: Tensor, draw: torch.Generator) -> Tensor:
     return lit.clamp(0, 1) * 2 - 1
 
 
+def damaged(pictures: Tensor, draw: torch.Generator) -> Tensor:
+    """Some of them as a view begins: black around the head, and on one side nothing but a guess."""
+    n, size_px = len(pictures), pictures.shape[-1]
+    at = torch.linspace(-1, 1, size_px, device=draw.device)
+    x, y = at.expand(n, size_px, size_px), at[:, None].expand(n, size_px, size_px)
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(n, 1, 1, generator=draw, device=draw.device)
+
+    def chance(share: float) -> Tensor:
+        return torch.rand(n, 1, 1, 1, generator=draw, device=draw.device) < share
+
+    angle, offset, soft = uniform(0, 2 * math.pi), uniform(-0.4, 0.4), uniform(0.03, 0.2)
+    side = ((x * angle.cos() + y * angle.sin() - offset) / soft).sigmoid()[:, None]
+    cells = F.adaptive_avg_pool2d(pictures, _SMOOTH_CELLS)
+    smooth = F.interpolate(cells, size_px, mode="bicubic", align_corners=False)
+    found = torch.lerp(pictures, torch.where(chance(_MIRRORED), pictures.flip(3), smooth), side)
+    far = (x / uniform(0.55, 0.8)).abs() ** 2.5 + ((y - 0.1) / uniform(0.7, 0.95)).abs() ** 2.5
+    found = torch.where((far[:, None] > 1) & chance(_DARK_AROUND), -1.0, found)
+    return torch.where(chance(_DAMAGED), found, pictures)
+
+
 def difference(made: Tensor, wanted: Tensor) -> Tensor:
     """Mean absolute difference of pictures and of their slopes, at this and smaller sizes; the middle counts most."""
     total = made.new_zeros(())
@@ -42,6 +68,11 @@ def difference(made: Tensor, wanted: Tensor) -> Tensor:
             total = total + (error.diff(dim=3).abs() * weight[:, 1:]).mean()
         made, wanted = F.avg_pool2d(made, 2), F.avg_pool2d(wanted, 2)
     return total
+
+
+def shrunk(pictures: Tensor, size_px: int) -> Tensor:
+    """[N, 3, R, R] to [N, 3, S, S] by means."""
+    return pictures if pictures.shape[-1] == size_px else F.interpolate(pictures, size_px, mode="area")
 
 
 def importance(size_px: int) -> Tensor:

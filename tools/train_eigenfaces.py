@@ -19,8 +19,8 @@ from pathlib import Path
 
 import torch
 from generator_archive import read_faces, sheet
-from generator_eigenfaces import Eigenfaces, Recipe, Stage, Trainer, shrunk
-from generator_portraits import difference
+from generator_eigenfaces import Eigenfaces, Recipe, Stage, Trainer
+from generator_portraits import difference, shrunk
 from generator_score import features, score
 from generator_training import to_pictures
 from safetensors.torch import save_file

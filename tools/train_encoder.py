@@ -3,7 +3,8 @@
 python tools/train_encoder.py GENERATOR.safetensors FACES.zip --out face_encoder.safetensors [--device cuda]
 
 Half of every batch are pictures that the generator made, whose latents are known; the other half are the faces of
-FACES.zip (`tools/generator_data.py`), whose latents are only known by what the generator makes of the guess.
+FACES.zip (`tools/generator_data.py`), whose latents are only known by what the generator makes of the guess. Many are
+damaged as a view is where a search begins, and the guess is judged by the whole picture.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 import torch
 from generator_archive import read_faces
 from generator_networks import mixed
+from generator_portraits import damaged, shrunk
 from generator_training import to_pictures
 from safetensors.torch import save_file
 from torch import Tensor
@@ -25,7 +27,7 @@ from ostec.models.face_encoder import FaceEncoder
 from ostec.models.stylegan2 import Generator
 from ostec.models.stylegan2_files import load_generator
 
-_CHANNELS = {256: 32, 128: 48, 64: 64, 32: 96, 16: 128, 8: 192, 4: 256}
+_CHANNELS = {64: 64, 32: 96, 16: 128, 8: 192, 4: 256}
 _DENSE = 256
 _RATE, _OUT_SCALE = 1e-3, 0.1
 _MIX = 0.5
@@ -82,19 +84,20 @@ def train(
 
 
 def _loss(encoder: FaceEncoder, generator: Generator, faces: Tensor, batch: int, draw: torch.Generator) -> Tensor:
+    size_px = min(generator.resolution, max(_CHANNELS))
     with torch.no_grad():
         w, other = _latents(generator, batch, draw).chunk(2)
         known = mixed(w, other, generator.num_ws, _MIX, draw)
-        made = generator.synthesis(known).clamp(-1, 1)
+        made = generator.synthesis(known, size_px).clamp(-1, 1)
         picked = torch.randint(len(faces), (len(made),), generator=draw, device=made.device)
         mirror = torch.rand(len(made), 1, 1, 1, generator=draw, device=made.device) < 0.5
-        real = to_pictures(faces[picked])
+        real = shrunk(to_pictures(faces[picked]), size_px)
         pictures = torch.cat([made, torch.where(mirror, real.flip(3), real)])
-    guess = encoder(pictures / 2 + 0.5)
+    guess = encoder(damaged(pictures, draw) / 2 + 0.5)
     w_avg, w_std = encoder.get_parameter("w_avg").detach(), encoder.get_parameter("w_std").detach()
     of_latents = ((guess[: len(made)] - known) / w_std).square().mean()
     near = ((guess[len(made) :] - w_avg) / w_std).square().mean()
-    difference = picture_loss(generator.synthesis(guess), pictures).mean()
+    difference = picture_loss(generator.synthesis(guess, size_px), pictures).mean()
     return _LATENT_WEIGHT * of_latents + _PICTURE_WEIGHT * difference + _NEAR_WEIGHT * near
 
 

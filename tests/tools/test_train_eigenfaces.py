@@ -115,9 +115,9 @@ def test_a_critic_learns_to_tell_portraits_from_blurs_and_says_so_to_the_generat
     assert loss < 1.2
     blurs = _blurred(faces[:8]).requires_grad_()
     doubt = critic.doubt(blurs, draw)
-    assert doubt.item() > 2 * float(critic.doubt(faces[:8], draw))
+    assert doubt.item() > 2 * critic.doubt(faces[:8], draw).item()
     (slope,) = torch.autograd.grad(doubt, blurs)
-    assert float(critic.doubt(blurs - slope.sign() * 0.02, draw)) < doubt.item()
+    assert critic.doubt(blurs - slope.sign() * 0.02, draw).item() < doubt.item()
 
 
 def test_a_critic_sees_the_whole_picture_and_windows_of_it() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 import train_encoder
 from generator_archive import write_faces
+from generator_portraits import damaged
 from painted_faces import painted_faces
 from safetensors.torch import save_file
 from small_stylegan2 import generator_tensors
@@ -52,3 +53,13 @@ def test_it_is_as_small_as_promised() -> None:
     tensors = generator_tensors(128, channels=4, width=240, z=240)
     encoder = new_encoder(Generator(tensors), 1.0, seed=0)
     assert 4 < 2 * sum(t.numel() for t in encoder.tensors().values()) / 1e6 <= 8
+
+
+def test_damage_leaves_what_a_view_knows_and_hides_the_rest() -> None:
+    pictures = painted_faces(200, 32).float() / 127.5 - 1
+    hurt = damaged(pictures, torch.Generator().manual_seed(0))
+    changed = (hurt - pictures).abs().amax(dim=1) > 0.02
+    share = changed.flatten(1).float().mean(dim=1)
+    assert 0.4 < float((share > 0.05).float().mean()) < 0.8
+    middle, border = changed[:, 12:20, 12:20].float().mean(), changed[:, :3].float().mean()
+    assert float(middle) < float(border)
