@@ -33,7 +33,8 @@ from ostec.models.weight_files import GENERATORS, LIBRARY, WeightFile
 GOLDEN = Path(__file__).parent / "data" / "golden"
 
 
-def test_without_a_generator_everything_needed_is_said(tmp_path: Path) -> None:
+def test_without_a_generator_everything_needed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "PACKAGE", tmp_path / "package")
     with pytest.raises(MissingWeights) as error:
         ostec.load_parts(completer="projection", weights_dir=tmp_path)
     first = GENERATORS[0]
@@ -88,11 +89,12 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_generator_in_the_package_is_what_auto_takes_unless_there_is_another(
+def test_a_generator_in_the_package_is_there_for_the_asking_and_another_goes_first(
     package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    choice = choose()
-    assert choice.names["completer"] == "projection" and "face_generator.safetensors" in choice.statement
+    assert choose().names["completer"] == "prior"
+    choice = choose(completer="projection")
+    assert "face_generator.safetensors" in choice.statement
     parts = choice.load()
     assert isinstance(parts.completer, ProjectionCompleter) and parts.completer.search.judges.discriminator is not None
     assert parts.completer.search.generator.resolution == 32 and parts.completer.search.encoder is None
@@ -100,16 +102,15 @@ def test_a_generator_in_the_package_is_what_auto_takes_unless_there_is_another(
     shutil.copy(GOLDEN / "stylegan2_ada_32px.pkl", tmp_path / "ffhq.pkl")
     monkeypatch.setenv("OSTEC_WEIGHTS", str(tmp_path))
     choice = choose()
-    assert "ffhq.pkl" in choice.statement and "face_generator.safetensors" not in choice.load().licences
-    (package / "face_generator.safetensors").unlink()
-    monkeypatch.delenv("OSTEC_WEIGHTS")
-    assert choose().names["completer"] == "prior"
+    assert choice.names["completer"] == "projection" and "ffhq.pkl" in choice.statement
+    completer = choice.load().completer
+    assert isinstance(completer, ProjectionCompleter) and completer.search.generator.w_avg.shape != (8,)
 
 
 def test_the_search_starts_where_the_encoder_of_that_generator_says(package: Path, tmp_path: Path) -> None:
     tensors = encoder_tensors(num_ws=8, width=8, halvings=3)
     save_file(tensors, package / "face_encoder.safetensors")
-    parts = ostec.load_parts(device="cpu")
+    parts = ostec.load_parts(completer="projection", device="cpu")
     completer = parts.completer
     assert isinstance(completer, ProjectionCompleter) and completer.search.encoder is not None
     assert parts.licences["face_encoder.safetensors"] == "Apache-2.0"

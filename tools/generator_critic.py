@@ -31,7 +31,7 @@ class Critic(nn.Module):
         self.size_px = min(size_px, max(_CHANNELS))
         channels = {px: max(8, round(c * share)) for px, c in _CHANNELS.items() if px <= self.size_px}
         sizes = Sizes(self.size_px, 0, {}, channels, max(8, round(_DENSE * share)))
-        self.network = TrainedDiscriminator(sizes, torch.bfloat16)
+        self.network = TrainedDiscriminator(sizes)
         self.optimiser = torch.optim.Adam(self.network.parameters(), _RATE, _BETAS, _EPS)
 
     def doubt(self, made: Tensor, draw: torch.Generator) -> Tensor:

@@ -13,7 +13,7 @@ whitened latents is a good one ("Improved StyleGAN Embedding: Where are the Good
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -24,9 +24,8 @@ from generator_training import to_pictures
 from torch import Tensor
 
 _CHANNELS = {4: 192, 8: 192, 16: 160, 32: 96, 64: 48, 128: 24}
-_LATENT, _LATENT_PX, _VARIANTS = 160, 64, 4
+_LATENT, _LATENT_PX, _VARIANTS, _CHUNK = 160, 64, 2, 256
 """Principal components, of pictures of this size; how often each portrait counts, each time varied otherwise."""
-_EXACT_PX = 4
 _BETAS, _BETAS_SHARP, _EPS = (0.9, 0.99), (0.0, 0.99), 1e-8
 _NOISE_STD, _MIX = 0.1, 0.9
 _EMA_IMAGES, _EMA_RAMP = 8_000, 0.05
@@ -86,7 +85,7 @@ class Eigenfaces:
     size_px: int
 
     @classmethod
-    def of(cls, batches: Sequence[Tensor], count: int, size_px: int, seed: int) -> Eigenfaces:
+    def of(cls, batches: Iterable[Tensor], count: int, size_px: int, seed: int) -> Eigenfaces:
         """The first `count` principal components of pictures [N, 3, S, S], -1..1."""
         flat = torch.cat([_weighted(batch, size_px) for batch in batches])
         mean = flat.mean(dim=0)
@@ -106,12 +105,12 @@ class Trainer:
         """`faces` [N, 3, R, R] uint8, mirror images left out."""
         self.recipe, self.faces = recipe, faces
         draw = torch.Generator().manual_seed(recipe.seed)
-        variants = [varied(to_pictures(faces), draw) for _ in range(_VARIANTS)]
+        variants = (varied(to_pictures(part), draw) for part in faces.split(_CHUNK) for _ in range(_VARIANTS))
         latent = max(8, round(_LATENT * recipe.share))
         self.eigenfaces = Eigenfaces.of(variants, latent, min(_LATENT_PX, recipe.size_px), recipe.seed)
         channels = {px: max(8, round(c * recipe.share)) for px, c in _CHANNELS.items() if px <= recipe.size_px}
         torch.manual_seed(recipe.seed)
-        self.generator = TrainedGenerator(Sizes(recipe.size_px, latent, channels, {}, 0), torch.bfloat16, _EXACT_PX)
+        self.generator = TrainedGenerator(Sizes(recipe.size_px, latent, channels, {}, 0))
         self.average = copy.deepcopy(self.generator).requires_grad_(False)
         self.optimiser = torch.optim.Adam(self.generator.parameters(), 1.0, _BETAS, _EPS)
         self.critic = Critic(recipe.size_px, recipe.share)

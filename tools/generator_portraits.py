@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_TURN_STD_RAD, _SCALE_STD, _SHIFT_STD = math.radians(4), 0.04, 0.03
+_TURN_STD_RAD, _SCALE_STD, _SHIFT_STD = math.radians(2), 0.015, 0.015
 _GAMMA_STD, _TINT_STD = 0.12, 0.06
 _DAMAGED, _DARK_AROUND, _MIRRORED = 0.6, 0.7, 0.3
 """Share of the portraits that are damaged; of those, how many lose what is around the head, and how many show on one

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from ostec.models.stylegan2 import Generator
 
-STAGES = (Stage(16, 2500, 0.02), Stage(32, 3500, 0.02), Stage(64, 2500, 0.01), Stage(128, 6000, 0.005))
+STAGES = (Stage(16, 900, 0.02), Stage(32, 1600, 0.02), Stage(64, 1400, 0.01), Stage(128, 1200, 0.005))
 NETWORK = "face_generator.safetensors"
 _SHOWN, _SCORED, _COLUMNS = 32, 1000, 16
 _STATE, _LOG = "state.pt", "log.csv"

@@ -20,7 +20,7 @@ from ostec.models.detect import load_detector
 from ostec.models.identity import embeddings
 from ostec.models.landmarks import load_mesh_landmarks
 from ostec.models.library import require_generator, weights_folders
-from ostec.models.weight_files import PARTS
+from ostec.models.weight_files import PARTS, SMALL_GENERATOR
 from ostec.types import Photo
 
 _LOOK_PX, _LEAST_PX = 256, 32
@@ -46,7 +46,8 @@ def load_projection_completer(weights_dir: Path | None, device: str) -> Projecti
     )
     remarks = () if makes_faces(generator) else (f"{source.paths[0].name}: {_NO_FACES}",)
     search = ViewSearch(generator, judges, networks.get("encoder"))
-    return ProjectionCompleter(search, load_prior_completer(), rasterise, remarks)
+    portraits = source.paths[0].name != SMALL_GENERATOR.file
+    return ProjectionCompleter(search, load_prior_completer(), rasterise, remarks, portraits)
 
 
 def licences(part: str, weights_dir: Path | None) -> Mapping[str, str]:

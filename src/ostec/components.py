@@ -78,6 +78,8 @@ SHIPPED = (
     Shipped("facemesh.safetensors", "face mesh, 468 points", "Apache-2.0", _MEDIAPIPE),
     Shipped("selfie_segmentation.safetensors", "person mask", "Apache-2.0", _MEDIAPIPE),
     Shipped("face_prior.safetensors", "prior of facial texture", "Apache-2.0", "tools/train_prior.py"),
+    Shipped("face_generator.safetensors", "face generator of 128 px", "Apache-2.0", "tools/train_eigenfaces.py"),
+    Shipped("face_encoder.safetensors", "where its search starts", "Apache-2.0", "tools/train_encoder.py"),
     Shipped("facemesh_topology.npz", "head mesh", "MIT", "ICT-FaceKit's neutral head, bent"),
     Shipped("ict_topology.npz", "atlas and landmarks of ICT-FaceKit's head", "MIT", "tools/make_ict_topology.py"),
 )
@@ -147,7 +149,8 @@ def choose(
         there = (known for known in best_first if known not in NEEDS_WEIGHTS or has(known, folders))
         names[kind] = next(there) if name == "auto" else name
         _factory(kind, names[kind])
-    generator = _find("ostec.models.library:find_generator")(folders)
+    searched = (*folders, _find("ostec.models.library:PACKAGE")) if names["completer"] == "projection" else folders
+    generator = _find("ostec.models.library:find_generator")(searched)
     where = "the GPU" if device == "cuda" and names["completer"] in NEEDS_WEIGHTS else "the CPU"
     picked = f"{names['completer']} completion on the {names['reconstructor']} mesh, on {where}"
     return Choice(names, f"{picked}; {_better(names['completer'], generator)}.", device, weights_dir)

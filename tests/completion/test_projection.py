@@ -93,6 +93,15 @@ def test_hard_mode_begins_with_the_front() -> None:
     assert complete(mode="hard").completions[0].shot.view.name == "front"
 
 
+def test_a_generator_of_heads_is_not_asked_for_the_frontal_picture() -> None:
+    heads = ProjectionCompleter(ViewSearch(GENERATOR, NO_NETWORKS), MirrorCompleter(), rasterise, portraits=False)
+    with torch.no_grad():
+        done = heads(*known(), SETTINGS, lambda *_: None)
+    whole = complete()
+    assert done.frontal is None and whole.frontal is not None
+    assert torch.equal(done.texture.rgb, whole.texture.rgb)
+
+
 def test_the_original_takes_one_view_after_the_other() -> None:
     """Then the right view knows what the left one added."""
     original = complete(settings=Settings(texture_size=SIZE, iterations=2, preset="original"))

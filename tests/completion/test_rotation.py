@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from synthetic import all_skin, head, paint, photograph
 
-from ostec.completion.rotation import complete_by_rotation, seamless
+from ostec.completion.rotation import complete_by_rotation, finer_than_pixels, seamless
 from ostec.geometry.raster import rasterise
-from ostec.geometry.render import render
+from ostec.geometry.render import portrait_camera, render
 from ostec.geometry.texels import bake_texels
 from ostec.texture.unwrap import TRUSTED, unwrap
 from ostec.texture.views import PHOTO_PRIORITY, in_batches, plan_views
@@ -60,3 +60,19 @@ def test_each_shot_trusts_what_the_one_before_added() -> None:
     base = torch.full((3, *SIZE), 0.5)
     complete_by_rotation(known, atlas, ((right,), (right, right)), seamless(base), oracle, rasterise, 256)
     assert trust[1] > trust[0] and trust[1] == trust[2]
+
+
+def test_detail_is_what_a_coarse_picture_of_the_texture_has_lost() -> None:
+    face, truth = head(20.0), paint(SIZE[0])
+    texels = bake_texels(face, SIZE, rasterise)
+    known = Face(photograph(face, truth), face, all_skin(), texels, "soft")
+    grain = truth + 0.1 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))
+    detail = finer_than_pixels(known, grain, rasterise)
+    for size_px, least in ((48, 0.9), (96, 0.6)):
+        camera = portrait_camera(face, 0.0, 0.0, 0.0, size_px)
+        laid_off = unwrap(render(face, grain, camera, rasterise)[0], camera, face, texels, rasterise)
+        seen = laid_off.confidence > 0.5
+        whole = laid_off.rgb + detail(camera)
+        assert torch.allclose(whole[:, seen], grain[:, seen], atol=1e-5)
+        assert float((detail(camera) - (grain - truth))[:, seen].std()) < least * 0.1
+        assert not detail(camera)[:, laid_off.confidence == -1].any()

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ostec.completion.objective import FRONTAL_IDENTITY_WEIGHT, WEIGHTS, terms_in_use
-from ostec.completion.rotation import Finish, complete_by_rotation, seamless
+from ostec.completion.rotation import Finish, complete_by_rotation, finer_than_pixels, seamless
 from ostec.completion.together import Together
 from ostec.completion.view_search import Answer, Job, ViewSearch
 from ostec.interfaces import Completer, Progress, Rasteriser
@@ -30,8 +30,9 @@ class ProjectionCompleter:
     """Completes each rotated view by searching the W+ space of a face generator.
 
     `base` completes what no view shows, and is what remains where a search fails. Networks of the loss that are not
-    there are named in the report; `remarks` on the generator go into every report. `ask` has views searched, by default
-    by `search` at once.
+    there are named in the report; `remarks` on the generator go into every report. A generator that makes no
+    `portraits`, only heads as views show them, is not asked for the frontal picture. `ask` has views searched, by
+    default by `search` at once.
     """
 
     def __init__(
@@ -40,9 +41,11 @@ class ProjectionCompleter:
         base: Completer,
         rasterise: Rasteriser,
         remarks: tuple[str, ...] = (),
+        portraits: bool = True,
         ask: Callable[[Job], Answer] | None = None,
     ) -> None:
-        self.search, self.base, self.rasterise, self.remarks = search, base, rasterise, remarks
+        self.search, self.base, self.rasterise = search, base, rasterise
+        self.remarks, self.portraits = remarks, portraits
         self.ask = ask or (lambda job: search([job])[0])
 
     def seats(self, count: int) -> Sequence[AbstractContextManager[ProjectionCompleter]]:
@@ -53,10 +56,11 @@ class ProjectionCompleter:
     @contextmanager
     def _seated(self, seat: AbstractContextManager[Callable[[Job], Answer]]) -> Iterator[ProjectionCompleter]:
         with seat as ask:
-            yield ProjectionCompleter(self.search, self.base, self.rasterise, self.remarks, ask)
+            yield ProjectionCompleter(self.search, self.base, self.rasterise, self.remarks, self.portraits, ask)
 
     def __call__(self, face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
-        end = 1 - _FRONTAL_SHARE if settings.frontalize else 1.0
+        draws_frontal = settings.frontalize and self.portraits
+        end = 1 - _FRONTAL_SHARE if draws_frontal else 1.0
         finisher = _Finisher(self.ask, settings, self._identity(face))
 
         def finish(shots: tuple[Shot, ...], done: float, share: float) -> tuple[Completion, ...]:
@@ -65,7 +69,7 @@ class ProjectionCompleter:
             return finisher.finish(shots, settings.iterations, WEIGHTS, tell, film=settings.film)
 
         completed = self._rotated(face, atlas, settings, finish, progress)
-        frontal = self._frontal(face, completed, settings, finisher, progress) if settings.frontalize else None
+        frontal = self._frontal(face, completed, settings, finisher, progress) if draws_frontal else None
         warnings = [*self.remarks, *completed.notes.get("warnings", []), *finisher.warnings]
         notes = {
             "loss_terms": terms_in_use(self.search.judges, finisher.whole),
@@ -83,7 +87,10 @@ class ProjectionCompleter:
         under = self.base(face, atlas, settings, lambda stage, done: progress(stage, _BASE_SHARE * done))
         join, draft = seamless(under.texture.rgb), seamless(under.texture.rgb, draft=True)
         batches = in_batches(views)
-        done = complete_by_rotation(face, atlas, batches, join, finish, self.rasterise, size_px, draft=draft)
+        detail = finer_than_pixels(face, under.texture.rgb, self.rasterise)
+        done = complete_by_rotation(
+            face, atlas, batches, join, finish, self.rasterise, size_px, draft=draft, detail=detail
+        )
         return replace(done, texture=replace(done.texture, std=under.texture.std), notes=under.notes)
 
     def _frontal(

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from ostec.geometry.render import render
 from ostec.interfaces import Rasteriser
 from ostec.texture.features import with_features
 from ostec.texture.shoot import shoot
 from ostec.texture.stitch import match_colour, stitch
 from ostec.texture.unwrap import TRUSTED, unwrap
-from ostec.types import Atlas, Completed, Completion, Face, Shot, UVTexture, View
+from ostec.types import Atlas, Camera, Completed, Completion, Face, Shot, UVTexture, View
 
 Finish = Callable[[tuple[Shot, ...], float, float], tuple[Completion, ...]]
 """(shots, share of the work done before, share that they are) to their completions: invents what they do not trust."""
 Join = Callable[[Face, Atlas], UVTexture]
 """Of what the photo and the views so far show, photo first, makes one texture."""
+Detail = Callable[[Camera], Tensor]
+"""What to add to a texture [3, Hu, Wu] laid off a picture by this camera: what its pixels are too coarse for."""
 
 
 def complete_by_rotation(
@@ -30,6 +34,7 @@ def complete_by_rotation(
     size_px: int,
     trusted: float = TRUSTED,
     draft: Join | None = None,
+    detail: Detail | None = None,
 ) -> Completed:
     """Complete the texture batch by batch of views; those of a batch do not see one another's results.
 
@@ -46,6 +51,8 @@ def complete_by_rotation(
         for completion in finish(shots, index / len(batches), 1 / len(batches)):
             shot = completion.shot
             unwrapped = unwrap(completion.image, shot.camera, face.reconstruction, face.texels, rasterise)
+            if detail is not None:
+                unwrapped = replace(unwrapped, rgb=unwrapped.rgb + detail(shot.camera))
             atlas = atlas.add(shot.view.name, match_colour(unwrapped, photo), shot.view.priority)
             completions.append(completion)
         texture = joins[index + 1](face, atlas)
@@ -63,3 +70,15 @@ def seamless(base: Tensor, draft: bool = False) -> Join:
         return stitch(atlas, inside, keep, base, draft=draft)
 
     return join
+
+
+def finer_than_pixels(face: Face, base: Tensor, rasterise: Rasteriser) -> Detail:
+    """The detail of `base` [3, Hu, Wu] that is lost where it is photographed and laid off the picture again. On what
+    the camera does not show it is 0."""
+
+    def detail(camera: Camera) -> Tensor:
+        picture, _ = render(face.reconstruction, base, camera, rasterise)
+        again = unwrap(picture, camera, face.reconstruction, face.texels, rasterise)
+        return (base - again.rgb) * (again.confidence > -1)
+
+    return detail

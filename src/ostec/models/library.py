@@ -32,7 +32,8 @@ def find(file: str, folders: Sequence[Path]) -> Path | None:
 
 
 def has(part: str, folders: Sequence[Path]) -> bool:
-    """Whether all files are there that a part of this name needs."""
+    """Whether all files are there that a part of this name needs; of generators only those that somebody put there,
+    as the one in the package is behind the prior (docs/models/face-generator.md)."""
     if part == "projection":
         return find_generator(folders) is not None
     return all(find(entry.file, folders) for entry in PARTS[part])
@@ -54,13 +55,13 @@ def _how(entry: WeightFile) -> str:
 
 
 def find_generator(folders: Sequence[Path]) -> Path | None:
-    """The first face generator that is there; the package comes last."""
-    return next((path for entry in GENERATORS if (path := find(entry.file, (*folders, PACKAGE)))), None)
+    """The first face generator that is in one of the folders."""
+    return next((path for entry in GENERATORS if (path := find(entry.file, folders))), None)
 
 
 def require_generator(folders: Sequence[Path]) -> Path:
-    """The same. Raises `MissingWeights` with all that is needed to get one."""
-    found = find_generator(folders)
+    """The first that is there, the package included. Raises `MissingWeights` with all that is needed to get one."""
+    found = find_generator((*folders, PACKAGE))
     if found is None:
         first, smallest = GENERATORS[0], GENERATORS[4]
         raise MissingWeights(

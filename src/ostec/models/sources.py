@@ -19,7 +19,7 @@ from ostec.models.perceptual import load_lpips
 from ostec.models.perceptual_nvidia import load_nvidia_lpips
 from ostec.models.style_encoder import load_style_encoder
 from ostec.models.stylegan2_files import load_networks
-from ostec.models.weight_files import ENCODER, GENERATORS, LANDMARKS, LIBRARY, SMALL_ENCODER
+from ostec.models.weight_files import ENCODER, GENERATORS, LANDMARKS, LIBRARY, SMALL_ENCODER, SMALL_GENERATOR
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def chosen(folders: Sequence[Path]) -> dict[str, Found]:
     """
     found = {name: first_found(sources, (*folders, library.PACKAGE)) for name, sources in NETWORKS.items()}
     generator = found["generator"]
-    if generator is not None and generator.paths[0].name == GENERATORS[-1].file:
+    if generator is not None and generator.paths[0].name == SMALL_GENERATOR.file:
         own = generator.paths[0].with_name(SMALL_ENCODER.file)
         found["encoder"] = Found((own,), load_face_encoder) if own.is_file() else None
     return {name: source for name, source in found.items() if source is not None}

@@ -36,6 +36,14 @@ class WeightFile:
     """The file that is used, where it is an archive of several."""
 
 
+SMALL_GENERATOR = WeightFile(
+    "small",
+    "face_generator.safetensors",
+    "generator of heads as the views show them, 128 px",
+    "Apache-2.0",
+    None,
+    "It comes in the package; another goes first: docs/models/face-generator.md",
+)
 GENERATORS = (
     WeightFile(
         "stylegan2-ffhq",
@@ -93,23 +101,16 @@ GENERATORS = (
         None,
         "ostec models convert FILE stylegan2-ffhq.safetensors",
     ),
-    WeightFile(
-        "small",
-        "face_generator.safetensors",
-        "face generator of our own, small",
-        "Apache-2.0",
-        None,
-        "Train it: docs/models/face-generator.md",
-    ),
+    SMALL_GENERATOR,
 )
-"""Any of them will do; the first that is there is used. The last may come in the package."""
+"""Any of them will do; the first that is there is used. The last comes in the package."""
 SMALL_ENCODER = WeightFile(
     "small-encoder",
     "face_encoder.safetensors",
     "where the search with the small generator starts; lies beside it",
     "Apache-2.0",
     None,
-    "Train it: docs/models/face-generator.md",
+    "It comes in the package; another goes first: docs/models/face-generator.md",
 )
 
 LANDMARKS = (

@@ -1,0 +1,103 @@
+"""How well a face generator gives back faces that it has not learned from, whole and with one half hidden.
+
+python tools/generator_inversion.py GENERATOR.safetensors PHOTOS [--encoder ENCODER.safetensors] [--sheet sheet.png]
+
+Faces are shown as `tools/generator_views.py` shows them. The search is the package's own, with pixels and latents as
+its only terms. Figures are dB of what the photo shows of the face; where half is hidden, of that half.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from generator_archive import sheet
+from generator_views import views_of
+from torch import Tensor
+
+import ostec
+from ostec.completion.objective import Known, Objective
+from ostec.completion.search import PLANS, best_of_random, better_start, search
+from ostec.interfaces import Judges
+from ostec.models.face_encoder import FaceEncoder, load_face_encoder
+from ostec.models.stylegan2 import Generator
+from ostec.models.stylegan2_files import load_generator
+
+_BATCH, _RANDOM_STARTS, _SEED = 8, 32, 0
+_SHOWN, _SHOWN_ABOVE = 16, 0.5
+
+
+@dataclass(frozen=True)
+class Inverter:
+    """A generator that is to give pictures back, and where the search for them starts."""
+
+    generator: Generator
+    encoder: FaceEncoder | None
+    steps: int
+
+    @torch.no_grad()
+    def __call__(self, pictures: Tensor, hidden: Tensor) -> dict[str, Tensor]:
+        """Way -> [N, 3, R, R], 0..1, of pictures like that, of which `hidden` [R, R] is not to be looked at."""
+        mirrored = torch.where(hidden, pictures.flip(3), pictures)
+        found: dict[str, list[Tensor]] = {}
+        for part in mirrored.split(_BATCH):
+            for way, w_plus in self._latents(part, hidden).items():
+                found.setdefault(way, []).append((self.generator.synthesis(w_plus) / 2 + 0.5).clamp(0, 1))
+        ways = {way: torch.cat(parts) for way, parts in found.items()}
+        return {"mirror": mirrored, **ways} if bool(hidden.any()) else ways
+
+    def _latents(self, pictures: Tensor, hidden: Tensor) -> dict[str, Tensor]:
+        generator, n = self.generator, len(pictures)
+        trust = (~hidden).float().expand(n, 1, -1, -1)
+        objective = Objective(Known(pictures, trust, torch.zeros(n, 68, 2)), Judges(), generator.w_avg)
+        ways = {"mean face": generator.w_avg.repeat(n, generator.num_ws, 1)}
+        start = best_of_random(generator, objective, n, _RANDOM_STARTS, _SEED)
+        if self.encoder is not None:
+            ways["encoder's guess"] = self.encoder(pictures)
+            start = better_start(generator, objective, ways["encoder's guess"], start, _SEED)
+        ways["search"] = search(generator, objective, start, PLANS["ggt"], self.steps, _SEED).w_plus
+        return ways
+
+
+def decibels(made: Tensor, wanted: Tensor, counted: Tensor) -> Tensor:
+    """[N]: peak signal over error of pictures [N, 3, R, R], 0..1, where [N, R, R] says so."""
+    error = ((made - wanted).square().mean(dim=1) * counted).sum(dim=(1, 2)) / counted.sum(dim=(1, 2)).clamp(min=1)
+    return -10 * error.clamp(min=1e-10).log10()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("generator", type=Path)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--encoder", type=Path, default=None)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--limit", type=int, default=48, help="photos, evenly over the folder")
+    parser.add_argument("--sheet", type=Path, default=None)
+    options = parser.parse_args(arguments)
+    generator = load_generator(options.generator)
+    invert = Inverter(generator, options.encoder and load_face_encoder(options.encoder), options.steps)
+    photos = sorted(path for path in options.photos.iterdir() if path.suffix in (".jpg", ".png"))
+    parts, side = ostec.load_parts(completer="prior", reconstructor="mediapipe"), generator.resolution
+    chosen = photos[:: max(1, len(photos) // options.limit)][: options.limit]
+    views = [views_of(path, parts, side) for path in chosen]
+    shots = [shot for shots in views for shot in (*shots[:1], *shots[1:][-1:])]
+    pictures = torch.stack([shot.image for shot in shots])
+    shown = torch.stack([shot.trust > _SHOWN_ABOVE for shot in shots])
+    half = torch.zeros(side, side, dtype=torch.bool)
+    half[:, side // 2 :] = True
+    rows = [pictures]
+    for name, hidden in (("whole", torch.zeros_like(half)), ("half hidden", half)):
+        for way, made in invert(pictures, hidden).items():
+            value = decibels(made, pictures, shown & hidden if bool(hidden.any()) else shown)
+            print(f"{name:12} {way:16} {float(value.mean()):6.2f} dB", flush=True)
+            rows.append(made)
+    if options.sheet:
+        some = slice(None, None, max(1, len(pictures) // _SHOWN))
+        columns = [row[some][:_SHOWN] for row in rows]
+        sheet([picture for row in columns for picture in row], len(columns[0])).save(options.sheet)
+
+
+if __name__ == "__main__":
+    main()
