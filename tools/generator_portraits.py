@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 _TURN_STD_RAD, _SCALE_STD, _SHIFT_STD = math.radians(2), 0.015, 0.015
 _GAMMA_STD, _TINT_STD = 0.12, 0.06
-_DAMAGED, _DARK_AROUND, _MIRRORED = 0.6, 0.7, 0.3
-"""Share of the portraits that are damaged; of those, how many lose what is around the head, and how many show on one
-side the mirror image instead of something smooth."""
+_DAMAGED, _MIRRORED = 0.6, 0.3
+"""Share of the portraits that are damaged; of those, how many show on one side the mirror image instead of something
+smooth."""
 _SMOOTH_CELLS = 8
 _SCALES, _LEAST_SLOPE_PX = 4, 16
 
@@ -36,7 +36,7 @@ def varied(faces: Tensor, draw: torch.Generator) -> Tensor:
 
 
 def damaged(pictures: Tensor, draw: torch.Generator) -> Tensor:
-    """Some of them as a view begins: black around the head, and on one side nothing but a guess."""
+    """Some of them as a view begins: on one side nothing but a guess."""
     n, size_px = len(pictures), pictures.shape[-1]
     at = torch.linspace(-1, 1, size_px, device=draw.device)
     x, y = at.expand(n, size_px, size_px), at[:, None].expand(n, size_px, size_px)
@@ -52,8 +52,6 @@ def damaged(pictures: Tensor, draw: torch.Generator) -> Tensor:
     cells = F.adaptive_avg_pool2d(pictures, _SMOOTH_CELLS)
     smooth = F.interpolate(cells, size_px, mode="bicubic", align_corners=False)
     found = torch.lerp(pictures, torch.where(chance(_MIRRORED), pictures.flip(3), smooth), side)
-    far = (x / uniform(0.55, 0.8)).abs() ** 2.5 + ((y - 0.1) / uniform(0.7, 0.95)).abs() ** 2.5
-    found = torch.where((far[:, None] > 1) & chance(_DARK_AROUND), -1.0, found)
     return torch.where(chance(_DAMAGED), found, pictures)
 
 

@@ -2,9 +2,10 @@
 
 python tools/train_encoder.py GENERATOR.safetensors FACES.zip --out face_encoder.safetensors [--device cuda]
 
-Half of every batch are pictures that the generator made, whose latents are known; the other half are the faces of
-FACES.zip (`tools/generator_data.py`), whose latents are only known by what the generator makes of the guess. Many are
-damaged as a view is where a search begins, and the guess is judged by the whole picture.
+First its linear part: least squares from pictures that the generator made to their latents. Then the rest: half of
+every batch are such pictures, the other half the faces of FACES.zip (`tools/generator_views.py`), whose latents are
+only known by what the generator makes of the guess. Many are damaged as a view is where a search begins, and the guess
+is judged by the whole picture.
 """
 
 from __future__ import annotations
@@ -28,18 +29,19 @@ from ostec.models.stylegan2 import Generator
 from ostec.models.stylegan2_files import load_generator
 
 _CHANNELS = {64: 64, 32: 96, 16: 128, 8: 192, 4: 256}
-_DENSE = 256
+_DENSE = 224
 _RATE, _OUT_SCALE = 1e-3, 0.1
 _MIX = 0.5
 _LATENT_WEIGHT, _PICTURE_WEIGHT, _NEAR_WEIGHT = 1.0, 2.0, 0.02
 """Of the latents of generated pictures; of what the generator makes of the guess; of the distance from the mean latent
 of guesses for real faces, over the deviation of latents."""
-_LATENTS = 4096
+_LATENTS, _LINEAR_PX, _CHUNK, _DAMPING = 4096, 32, 64, 0.01
 _SEED_STRIDE = 1_000_003
 
 
-def new_encoder(generator: Generator, share: float, seed: int) -> FaceEncoder:
-    """An encoder for a generator that knows nothing yet; `share` of the channels is for trying things out."""
+def new_encoder(generator: Generator, share: float, seed: int, samples: int = _LATENTS) -> FaceEncoder:
+    """An encoder for a generator whose linear part is ready, from so many pictures, and whose network knows nothing
+    yet; `share` of its channels is for trying things out."""
     draw = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int, gain: float = math.sqrt(2)) -> Tensor:
@@ -48,6 +50,7 @@ def new_encoder(generator: Generator, share: float, seed: int) -> FaceEncoder:
     w = _latents(generator, _LATENTS, torch.Generator().manual_seed(seed))
     widths = [max(8, round(_CHANNELS[px] * share)) for px in _CHANNELS if px <= generator.resolution]
     tensors = {"w_avg": generator.w_avg.cpu(), "w_std": w.std(dim=0).cpu().clamp(min=1e-3)}
+    tensors |= linear_part(generator, tensors["w_std"], samples, seed)
     tensors |= {"first.weight": normal(widths[0], 3, 3, 3), "first.bias": torch.zeros(widths[0])}
     for k, (own, smaller) in enumerate(zip(widths, widths[1:], strict=False)):
         tensors |= {f"{k}.conv.weight": normal(own, own, 3, 3), f"{k}.conv.bias": torch.zeros(own)}
@@ -58,6 +61,25 @@ def new_encoder(generator: Generator, share: float, seed: int) -> FaceEncoder:
     out = normal(generator.num_ws * len(tensors["w_avg"]), dense, gain=_OUT_SCALE)
     tensors["out.weight"] = out.unflatten(0, (generator.num_ws, -1))
     return FaceEncoder(tensors)
+
+
+@torch.no_grad()
+def linear_part(generator: Generator, w_std: Tensor, samples: int, seed: int) -> dict[str, Tensor]:
+    """`linear.weight` and `linear.bias` of the encoder: least squares, under a little damping, from pictures that the
+    generator made of random latents, many of them damaged, to what the latents are over `w_std` [W]."""
+    size_px, draw = min(generator.resolution, _LINEAR_PX), torch.Generator(generator.w_avg.device).manual_seed(seed)
+    pixels, wanted = [], []
+    for w in _latents(generator, samples, draw).split(_CHUNK):
+        made = generator.synthesis(w[:, None].expand(-1, generator.num_ws, -1), min(generator.resolution, 2 * size_px))
+        for pictures in (made.clamp(-1, 1), damaged(made.clamp(-1, 1), draw)):
+            pixels.append(shrunk(pictures, size_px).flatten(1).cpu())
+            wanted.append(((w - generator.w_avg) / w_std.to(w)).cpu())
+    x, y = torch.cat(pixels).double(), torch.cat(wanted).double()
+    mean_x, mean_y = x.mean(dim=0), y.mean(dim=0)
+    square = (x - mean_x).T @ (x - mean_x)
+    square.diagonal().add_(_DAMPING * float(square.diagonal().mean()))
+    weight = torch.linalg.solve(square, (x - mean_x).T @ (y - mean_y)).T
+    return {"linear.weight": weight.float(), "linear.bias": (mean_y - weight @ mean_x).float()}
 
 
 def train(

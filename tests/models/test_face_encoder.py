@@ -27,7 +27,8 @@ def test_sizes_come_from_the_tensors_and_any_picture_will_do() -> None:
 
 
 def test_without_evidence_it_says_the_mean_latent() -> None:
-    tensors = encoder_tensors() | {"out.weight": torch.zeros(6, 8, 7)}
+    nothing = {"out.weight": torch.zeros(6, 8, 7), "linear.weight": torch.zeros(8, 48), "linear.bias": torch.zeros(8)}
+    tensors = encoder_tensors() | nothing
     assert torch.equal(FaceEncoder(tensors)(torch.rand(1, 3, 16, 16)), tensors["w_avg"].expand(1, 6, 8))
 
 
@@ -36,10 +37,11 @@ def test_without_evidence_it_says_the_mean_latent() -> None:
     [
         {"out.weight": None},
         {"dense.weight": torch.zeros(7, 3)},
+        {"linear.weight": torch.zeros(8, 40)},
         {"0.skip.weight": torch.full((5, 5, 1, 1), torch.nan)},
         {"extra": torch.zeros(1)},
     ],
-    ids=["missing", "shape", "nan", "extra"],
+    ids=["missing", "shape", "no square", "nan", "extra"],
 )
 def test_another_file_is_named(wrong: dict[str, Tensor | None], tmp_path: Path) -> None:
     tensors = {name: t for name, t in (encoder_tensors() | wrong).items() if t is not None}

@@ -11,7 +11,7 @@ from generator_portraits import damaged
 from painted_faces import painted_faces
 from safetensors.torch import save_file
 from small_stylegan2 import generator_tensors
-from train_encoder import new_encoder, picture_loss, train
+from train_encoder import linear_part, new_encoder, picture_loss, train
 
 from ostec.models.face_encoder import load_face_encoder
 from ostec.models.stylegan2 import Generator
@@ -38,6 +38,17 @@ def test_it_learns_to_find_latents_and_can_be_repeated() -> None:
     assert torch.equal(encoder.get_parameter("w_avg"), generator.w_avg)
 
 
+def test_the_linear_part_alone_is_better_than_the_mean() -> None:
+    generator = Generator(TENSORS)
+    w_std = torch.full((16,), 0.5)
+    part = linear_part(generator, w_std, samples=400, seed=0)
+    w = generator.mapping(torch.randn(64, generator.z_dim, generator=torch.Generator().manual_seed(7)))
+    pictures = generator.synthesis(w[:, None].expand(-1, generator.num_ws, -1)).clamp(-1, 1)
+    wanted = (w - generator.w_avg) / w_std
+    guess = pictures.flatten(1) @ part["linear.weight"].T + part["linear.bias"]
+    assert float((guess - wanted).square().mean()) < 0.7 * float(wanted.square().mean())
+
+
 def test_the_command_writes_what_the_package_loads(tmp_path: Path) -> None:
     save_file({f"generator.{name}": t for name, t in TENSORS.items()}, tmp_path / "face_generator.safetensors")
     row = {"file": "a.jpg", "licence": "MIT", "source_repo": "", "commit": "", "source_path": ""}
@@ -51,7 +62,7 @@ def test_the_command_writes_what_the_package_loads(tmp_path: Path) -> None:
 
 def test_it_is_as_small_as_promised() -> None:
     tensors = generator_tensors(128, channels=4, width=240, z=240)
-    encoder = new_encoder(Generator(tensors), 1.0, seed=0)
+    encoder = new_encoder(Generator(tensors), 1.0, seed=0, samples=8)
     assert 4 < 2 * sum(t.numel() for t in encoder.tensors().values()) / 1e6 <= 8
 
 
@@ -61,5 +72,4 @@ def test_damage_leaves_what_a_view_knows_and_hides_the_rest() -> None:
     changed = (hurt - pictures).abs().amax(dim=1) > 0.02
     share = changed.flatten(1).float().mean(dim=1)
     assert 0.4 < float((share > 0.05).float().mean()) < 0.8
-    middle, border = changed[:, 12:20, 12:20].float().mean(), changed[:, :3].float().mean()
-    assert float(middle) < float(border)
+    assert float(share.max()) < 0.95

@@ -1,11 +1,13 @@
 """The encoder that belongs to the generator of `tools/train_generator.py`: a guess of the latents that make a picture.
 
-A residual network that halves the picture down to 4 px, then two dense layers to what the latents differ by from the
-mean one. Made by `tools/train_encoder.py`; sizes come from the tensors.
+A line through all pixels of a small picture says most of it, one latent for all layers; a residual network that halves
+the picture down to 4 px, then two dense layers, say what is to be added for each layer. Made by
+`tools/train_encoder.py`; sizes come from the tensors.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -28,6 +30,7 @@ class FaceEncoder(nn.Module):
     `tensors` by these names, for k = 0, 1, … as often as the picture is halved:
 
         w_avg [W], w_std [W]                                the mean latent, and how latents differ from it
+        linear.weight [W, 3 P²], linear.bias [W]            of the picture at P px
         first.weight [C, 3, 3, 3], first.bias [C]
         {k}.conv.weight [C, C, 3, 3], {k}.conv.bias [C]
         {k}.down.weight [D, C, 3, 3], {k}.down.bias [D]     after it, means over 2 x 2 px
@@ -52,6 +55,12 @@ class FaceEncoder(nn.Module):
 
         self.w_dim = keep("w_avg", (None,))
         keep("w_std", (self.w_dim,))
+        keep("linear.weight", (self.w_dim, None))
+        keep("linear.bias", (self.w_dim,))
+        values = self._get("linear.weight").shape[1]
+        self.linear_px = math.isqrt(values // 3)
+        if values != 3 * self.linear_px**2 or not 1 <= self.linear_px <= _LARGEST_PX:
+            raise BadWeights(f"{source}: {values} values are no square picture in colour. {_REMEDY}")
         channels = keep("first.weight", (None, 3, 3, 3))
         keep("first.bias", (channels,))
         self.halvings = 0
@@ -73,10 +82,9 @@ class FaceEncoder(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """[N, 3, S, S] sRGB 0..1, cropped as FFHQ is, to latents [N, num_ws, w_dim]."""
-        size = pictures.shape[-1]
-        if size != self.size_px:
-            side = (self.size_px, self.size_px)
-            pictures = F.interpolate(pictures, side, mode="bilinear", antialias=size > side[0], align_corners=False)
+        flat = _resized(pictures, self.linear_px).flatten(1) * 2 - 1
+        linear = F.linear(flat, self._get("linear.weight"), self._get("linear.bias"))
+        pictures = _resized(pictures, self.size_px)
         x = F.conv2d(pictures * 2 - 1, self._get("first.weight"), self._get("first.bias"), padding=1)
         for k in range(self.halvings):
             inner = F.leaky_relu(x, _SLOPE)
@@ -86,7 +94,7 @@ class FaceEncoder(nn.Module):
             x = F.avg_pool2d(inner, 2) + F.conv2d(F.avg_pool2d(x, 2), self._get(f"{k}.skip.weight"))
         x = F.linear(F.leaky_relu(x, _SLOPE).flatten(1), self._get("dense.weight"), self._get("dense.bias"))
         differs = torch.einsum("ne,lwe->nlw", F.leaky_relu(x, _SLOPE), self._get("out.weight"))
-        return self._get("w_avg") + self._get("w_std") * differs
+        return self._get("w_avg") + self._get("w_std") * (linear[:, None] + differs)
 
     def tensors(self) -> dict[str, Tensor]:
         """What such an encoder is made of."""
@@ -94,6 +102,13 @@ class FaceEncoder(nn.Module):
 
     def _get(self, name: str) -> Tensor:
         return self.get_parameter(name.replace(".", "_"))
+
+
+def _resized(pictures: Tensor, size_px: int) -> Tensor:
+    size = pictures.shape[-1]
+    if size == size_px:
+        return pictures
+    return F.interpolate(pictures, (size_px, size_px), mode="bilinear", antialias=size > size_px, align_corners=False)
 
 
 def load_face_encoder(path: Path, device: torch.device | str = "cpu") -> FaceEncoder:
