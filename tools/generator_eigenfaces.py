@@ -4,10 +4,9 @@ The generator is a StyleGAN2 as ever; what differs is what it learns from. Adver
 pictures. Here every portrait has its latent from the start: its principal components ("Eigenfaces for Recognition",
 1991), each over its standard deviation, and the generator learns to give the portrait back, coarse pictures before
 fine ones ("Progressive Growing of GANs", ICLR 2018), under a little noise on the latents, so that neighbours look alike
-("From Variational to Deterministic Autoencoders", ICLR 2020). At last a critic makes it draw what pixels alone leave
-blurred; it also looks at random people, in whom no portrait is remembered. Latents of faces have mean 0 and covariance
-1 by construction: a random person is a standard normal vector, which needs no mapping network, and a search among
-whitened latents is a good one ("Improved StyleGAN Embedding: Where are the Good Latents?", 2020).
+("From Variational to Deterministic Autoencoders", ICLR 2020). Latents of faces have mean 0 and covariance 1 by
+construction: a random person is a standard normal vector, which needs no mapping network, and a search among whitened
+latents is a good one ("Improved StyleGAN Embedding: Where are the Good Latents?", 2020).
 """
 
 from __future__ import annotations
@@ -17,8 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from generator_critic import Critic
-from generator_networks import Sizes, TrainedGenerator, mixed
+from generator_networks import Sizes, TrainedGenerator
 from generator_portraits import difference, importance, shrunk, varied
 from generator_training import to_pictures
 from torch import Tensor
@@ -26,9 +24,9 @@ from torch import Tensor
 _CHANNELS = {4: 192, 8: 192, 16: 160, 32: 96, 64: 48, 128: 24}
 _LATENT, _LATENT_PX, _VARIANTS, _CHUNK = 160, 64, 2, 256
 """Principal components, of pictures of this size; how often each portrait counts, each time varied otherwise."""
-_BETAS, _BETAS_SHARP, _EPS = (0.9, 0.99), (0.0, 0.99), 1e-8
-_NOISE_STD, _MIX = 0.1, 0.9
-_EMA_IMAGES, _EMA_RAMP = 8_000, 0.05
+_BETAS, _EPS = (0.9, 0.99), 1e-8
+_NOISE_STD = 0.1
+_EMA_IMAGES, _EMA_RAMP = 1_000, 0.05
 _SEED_STRIDE = 1_000_003
 
 
@@ -39,8 +37,7 @@ class Stage:
     size_px: int
     steps: int
     rate: float
-    sharpness: float = 0.0
-    """Weight of what the critic says."""
+    """Of Adam, at first; in the second half it falls to 0, without which steps of this size would end in noise."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +60,13 @@ class Recipe:
         """Of all stages."""
         return sum(stage.steps for stage in self.stages)
 
-    def stage(self, step: int) -> Stage:
-        """The one that a step belongs to."""
+    def stage(self, step: int) -> tuple[Stage, float]:
+        """The one that a step belongs to, and the rate of that step."""
         for stage in self.stages:
             if step < stage.steps:
-                return stage
+                return stage, stage.rate * min(1.0, 2 * (1 - step / stage.steps))
             step -= stage.steps
-        return self.stages[-1]
+        return self.stages[-1], 0.0
 
 
 @dataclass(frozen=True)
@@ -113,41 +110,26 @@ class Trainer:
         self.generator = TrainedGenerator(Sizes(recipe.size_px, latent, channels, {}, 0))
         self.average = copy.deepcopy(self.generator).requires_grad_(False)
         self.optimiser = torch.optim.Adam(self.generator.parameters(), 1.0, _BETAS, _EPS)
-        self.critic = Critic(recipe.size_px, recipe.share)
-        self.step_count, self.loss, self.critic_loss = 0, 0.0, 0.0
+        self.step_count, self.loss = 0, 0.0
 
     def step(self) -> None:
-        """One step: portraits given back; where the stage is sharp, half as many, and as many random people."""
-        recipe, stage = self.recipe, self.recipe.stage(self.step_count)
+        """One step: a few pictures given back."""
+        recipe = self.recipe
+        stage, rate = recipe.stage(self.step_count)
         draw = torch.Generator().manual_seed(recipe.seed * _SEED_STRIDE + self.step_count)
         picked = torch.randint(len(self.faces), (recipe.batch,), generator=draw)
         wanted = varied(to_pictures(self.faces[picked]), draw)
-        portraits = recipe.batch // 2 if stage.sharpness else recipe.batch
-        w_plus = self._latents(wanted[:portraits], recipe.batch - portraits, draw)
-        wanted = shrunk(wanted, stage.size_px)
-        made = self.generator.synthesis(w_plus, size_px=stage.size_px)
-        loss = difference(made[:portraits], wanted[:portraits])
-        self.loss = float(loss.detach())
-        if stage.sharpness:
-            loss = loss + stage.sharpness * self.critic.doubt(made, draw)
-        self.optimiser.param_groups[0].update(lr=stage.rate, betas=_BETAS_SHARP if stage.sharpness else _BETAS)
+        w = self.eigenfaces.latents(wanted)
+        w = w + _NOISE_STD * torch.randn(w.shape, generator=draw)
+        w_plus = w[:, None].expand(-1, self.generator.num_ws, -1)
+        loss = difference(self.generator.synthesis(w_plus, size_px=stage.size_px), shrunk(wanted, stage.size_px))
+        self.optimiser.param_groups[0]["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
-        if stage.sharpness:
-            self.critic_loss = self.critic.learn(wanted, made, draw, self.step_count)
+        self.loss = float(loss.detach())
         self.step_count += 1
         self._follow()
-
-    def _latents(self, portraits: Tensor, people: int, draw: torch.Generator) -> Tensor:
-        """[N + P, num_ws, W]: of N portraits and of P random people."""
-        w = self.eigenfaces.latents(portraits)
-        w = w + _NOISE_STD * torch.randn(w.shape, generator=draw)
-        w_plus = w[:, None].expand(-1, self.generator.num_ws, -1)
-        if not people:
-            return w_plus
-        one, other = torch.randn(2, people, w.shape[1], generator=draw)
-        return torch.cat([w_plus, mixed(one, other, self.generator.num_ws, _MIX, draw)])
 
     @torch.no_grad()
     def _follow(self) -> None:

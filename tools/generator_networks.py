@@ -25,7 +25,7 @@ _GENERATOR = {4: 236, 8: 236, 16: 236, 32: 192, 64: 128, 128: 64, 256: 32}
 _DISCRIMINATOR = {256: 32, 128: 64, 64: 96, 32: 128, 16: 160, 8: 176, 4: 176}
 _LATENT, _DENSE = 240, 152
 _MAPPING_LAYERS, _MAPPING_RATE = 4, 0.01
-EXACT_PX = 16
+_EXACT_PX = 16
 """Up to here everything is float32, whatever the rest is."""
 _EPS = 1e-8
 _SHARE = math.sqrt(0.5)
@@ -146,13 +146,13 @@ class Styled(nn.Module):
 
 
 class TrainedGenerator(nn.Module):
-    """Latents to pictures. `large_dtype` is the number format above `exact_px`."""
+    """Latents to pictures. `large_dtype` is the number format above 16 px."""
 
     fir: Tensor
 
-    def __init__(self, sizes: Sizes, large_dtype: torch.dtype = torch.float32, exact_px: int = EXACT_PX) -> None:
+    def __init__(self, sizes: Sizes, large_dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.z_dim, self.large_dtype, self.exact_px, latent = sizes.latent, large_dtype, exact_px, sizes.latent
+        self.z_dim, self.large_dtype, latent = sizes.latent, large_dtype, sizes.latent
         self.mapping_layers = nn.ModuleList(
             Scaled((latent, latent), rate=_MAPPING_RATE) for _ in range(_MAPPING_LAYERS)
         )
@@ -183,7 +183,7 @@ class TrainedGenerator(nn.Module):
         for k, (px, block) in enumerate(self.blocks.items()):
             latents = w_plus[:, max(0, 2 * k - 1) : 2 * k + 2].unbind(dim=1)
             layers = cast(nn.ModuleDict, block)
-            if int(px) > self.exact_px:
+            if int(px) > _EXACT_PX:
                 x = x.to(self.large_dtype)
             if "up" in layers:
                 x = layers["up"](x, latents[0], draw)
@@ -240,10 +240,10 @@ class TrainedDiscriminator(nn.Module):
     def forward(self, picture: Tensor) -> Tensor:
         """[N, 3, R, R], -1..1, to logits [N]; N is a multiple of 4, or less."""
         px = picture.shape[-1]
-        x = picture.to(self.large_dtype if px > EXACT_PX else torch.float32, memory_format=torch.channels_last)
+        x = picture.to(self.large_dtype if px > _EXACT_PX else torch.float32, memory_format=torch.channels_last)
         x = _layer(x, self.rgb.ready(), self.rgb.bias())
         for px, block in self.blocks.items():
-            x = x if int(px) > EXACT_PX else x.float()
+            x = x if int(px) > _EXACT_PX else x.float()
             conv, down, skip = (cast(Scaled, cast(nn.ModuleDict, block)[kind]) for kind in ("conv", "down", "skip"))
             straight = F.conv2d(x, smoothed(skip.ready(), self.of_skip).to(x.dtype), stride=2, padding=1)
             x = _layer(x, conv.ready(), conv.bias(), padding=1)

@@ -2,7 +2,7 @@
 
 python tools/train_eigenfaces.py FACES.zip --out RUN [--minutes 60]
 
-FACES.zip is what `tools/generator_data.py` wrote. Run the same command again and it goes on from `RUN/state.pt`,
+FACES.zip is what `tools/generator_views.py` wrote. Run the same command again and it goes on from `RUN/state.pt`,
 exactly. Every so many steps, RUN gets
 
     faces.png, samples.png, log.csv    portraits and what is made of them, random people, and figures
@@ -28,9 +28,9 @@ from torch import Tensor
 
 from ostec.models.stylegan2 import Generator
 
-STAGES = (Stage(16, 900, 0.02), Stage(32, 1600, 0.02), Stage(64, 1400, 0.01), Stage(128, 1200, 0.005))
+STAGES = (Stage(16, 600, 0.01), Stage(32, 1300, 0.01), Stage(64, 1000, 0.006), Stage(128, 600, 0.004))
 NETWORK = "face_generator.safetensors"
-_SHOWN, _SCORED, _COLUMNS = 32, 1000, 16
+_SHOWN, _SCORED, _COLUMNS = 32, 500, 16
 _STATE, _LOG = "state.pt", "log.csv"
 
 
@@ -40,8 +40,6 @@ def save(trainer: Trainer, folder: Path) -> None:
         "generator": trainer.generator.state_dict(),
         "average": trainer.average.state_dict(),
         "optimiser": trainer.optimiser.state_dict(),
-        "critic": trainer.critic.state_dict(),
-        "critic_optimiser": trainer.critic.optimiser.state_dict(),
         "eigenfaces": asdict(trainer.eigenfaces),
         "step_count": trainer.step_count,
     }
@@ -58,8 +56,6 @@ def resume(trainer: Trainer, folder: Path) -> None:
         trainer.generator.load_state_dict(state["generator"])
         trainer.average.load_state_dict(state["average"])
         trainer.optimiser.load_state_dict(state["optimiser"])
-        trainer.critic.load_state_dict(state["critic"])
-        trainer.critic.optimiser.load_state_dict(state["critic_optimiser"])
         trainer.eigenfaces = Eigenfaces(**state["eigenfaces"])
         trainer.step_count = state["step_count"]
 
@@ -70,13 +66,13 @@ def report(trainer: Trainer, folder: Path) -> dict[str, float]:
     tensors = trainer.tensors()
     halves = {f"generator.{name}": tensor.half() for name, tensor in tensors.items()}
     save_file(halves, folder / NETWORK, {"format": "ostec StyleGAN2"})
-    generator, size_px = Generator(tensors), trainer.recipe.stage(trainer.step_count - 1).size_px
-    real = to_pictures(trainer.faces)
+    generator, size_px = Generator(tensors), trainer.recipe.stage(trainer.step_count - 1)[0].size_px
+    real = to_pictures(trainer.faces[:: max(1, len(trainer.faces) // _SCORED)][:_SCORED])
     shown = real[:: max(1, len(real) // _SHOWN)][:_SHOWN]
     wanted, made = shrunk(shown, size_px), _pictures(generator, trainer.eigenfaces.latents(shown), size_px)
     rows = [t[i : i + _COLUMNS] / 2 + 0.5 for i in range(0, len(shown), _COLUMNS) for t in (wanted, made)]
     sheet(list(torch.cat(rows)), _COLUMNS).save(folder / "faces.png")
-    z = torch.randn(min(_SCORED, len(real)), generator.z_dim, generator=torch.Generator().manual_seed(1))
+    z = torch.randn(len(real), generator.z_dim, generator=torch.Generator().manual_seed(1))
     people = _pictures(generator, generator.mapping(z), size_px)
     sheet(list(people[: 4 * _COLUMNS] / 2 + 0.5), _COLUMNS).save(folder / "samples.png")
     return {
@@ -85,7 +81,7 @@ def report(trainer: Trainer, folder: Path) -> dict[str, float]:
         "size_px": size_px,
         "loss": round(trainer.loss, 4),
         "shown": round(float(difference(made, wanted)), 4),
-        "score": round(score(features(shrunk(real[: len(people)], size_px)), features(people)), 2),
+        "score": round(score(features(shrunk(real, size_px)), features(people)), 2),
     }
 
 

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 import train_eigenfaces
 from generator_archive import write_faces
-from generator_critic import Critic
 from generator_eigenfaces import Eigenfaces, Recipe, Stage, Trainer
 from generator_portraits import difference, varied
 from generator_training import to_pictures
@@ -19,7 +17,7 @@ from train_eigenfaces import NETWORK, train
 from ostec.models.stylegan2_files import load_generator
 
 FACES = painted_faces(60, 32)
-RECIPE = Recipe((Stage(16, 80, 0.02), Stage(32, 80, 0.02), Stage(32, 20, 0.002, 0.05)), batch=8, share=0.1)
+RECIPE = Recipe((Stage(16, 80, 0.02), Stage(32, 80, 0.02)), batch=8, share=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +40,10 @@ def test_it_gives_portraits_back(run: Path) -> None:
 
 def test_the_same_seed_gives_the_same_bits_and_a_pause_changes_nothing(run: Path, tmp_path: Path) -> None:
     first = Trainer(RECIPE, FACES)
-    for _ in range(170):
+    for _ in range(150):
         first.step()
     train_eigenfaces.save(first, tmp_path)
-    train(Trainer(RECIPE, FACES), tmp_path, every=180, minutes=5)
+    train(Trainer(RECIPE, FACES), tmp_path, every=160, minutes=5)
     assert (tmp_path / NETWORK).read_bytes() == (run / NETWORK).read_bytes()
     assert {"faces.png", "samples.png", "log.csv"} <= {path.name for path in tmp_path.iterdir()}
 
@@ -54,7 +52,6 @@ def test_the_package_makes_the_pictures_that_were_learned(run: Path) -> None:
     trainer = Trainer(RECIPE, FACES)
     train_eigenfaces.resume(trainer, run)
     generator, own = load_generator(run / NETWORK), trainer.average
-    own.large_dtype = torch.float32
     w_plus = torch.randn(3, own.num_ws, own.z_dim, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(generator.synthesis(w_plus), own.synthesis(w_plus), atol=0.02)
     z = torch.randn(4, generator.z_dim)
@@ -85,8 +82,8 @@ def test_latents_of_faces_are_standard_normal_and_tell_faces_apart() -> None:
 
 
 def test_stages_follow_one_another() -> None:
-    assert [RECIPE.stage(step).size_px for step in (0, 79, 80, 159)] == [16, 16, 32, 32] and RECIPE.steps == 180
-    assert [RECIPE.stage(step).sharpness > 0 for step in (159, 160, 179)] == [False, True, True]
+    assert [RECIPE.stage(step)[0].size_px for step in (0, 79, 80, 159)] == [16, 16, 32, 32] and RECIPE.steps == 160
+    assert [RECIPE.stage(step)[1] for step in (0, 40, 60, 80, 160)] == pytest.approx([0.02, 0.02, 0.01, 0.02, 0])
 
 
 def test_portraits_are_varied_a_little() -> None:
@@ -104,32 +101,3 @@ def test_the_difference_counts_the_middle_most_and_sees_slopes() -> None:
     assert float(difference(middle, blank)) > 2 * float(difference(corner, blank))
     checks = (torch.arange(32) % 2 * 2.0 - 1).expand(1, 3, 32, 32) * 0.1
     assert float(difference(checks, blank)) > float(difference(blank + 0.1, blank)) / 2
-
-
-def test_a_critic_learns_to_tell_portraits_from_blurs_and_says_so_to_the_generator() -> None:
-    torch.manual_seed(0)
-    critic, faces, draw = Critic(32, 0.2), to_pictures(FACES), torch.Generator().manual_seed(0)
-    for step in range(60):
-        some = faces[torch.randint(len(faces), (8,), generator=draw)]
-        loss = critic.learn(some, _blurred(some), draw, step)
-    assert loss < 1.2
-    blurs = _blurred(faces[:8]).requires_grad_()
-    doubt = critic.doubt(blurs, draw)
-    assert doubt.item() > 2 * critic.doubt(faces[:8], draw).item()
-    (slope,) = torch.autograd.grad(doubt, blurs)
-    assert critic.doubt(blurs - slope.sign() * 0.02, draw).item() < doubt.item()
-
-
-def test_a_critic_sees_the_whole_picture_and_windows_of_it() -> None:
-    pictures = torch.rand(3, 3, 128, 128)
-    seen = Critic(128, 0.1).seen(pictures, torch.Generator().manual_seed(0))
-    assert seen.shape == (6, 3, 64, 64)
-    assert torch.allclose(seen[:3], F.avg_pool2d(pictures, 2), atol=1e-6)
-    windows = pictures.unfold(2, 64, 1).unfold(3, 64, 1)
-    for whole, window in zip(windows, seen[3:], strict=True):
-        assert (whole == window[:, None, None]).all(dim=(0, 3, 4)).any()
-
-
-def _blurred(pictures: torch.Tensor) -> torch.Tensor:
-    small = F.avg_pool2d(pictures, 4)
-    return F.interpolate(small, pictures.shape[-1], mode="bilinear", align_corners=False)
