@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ostec.completion.prior import load_prior_completer
-from ostec.completion.projection import ProjectionCompleter
+from ostec.completion.projection import ProjectionCompleter, Style
 from ostec.completion.view_search import ViewSearch
 from ostec.errors import BadWeights
 from ostec.geometry.raster import rasterise
@@ -24,6 +24,7 @@ from ostec.models.weight_files import PARTS, SMALL_GENERATOR
 from ostec.types import Photo
 
 _LOOK_PX, _LEAST_PX = 256, 32
+_SMALL_STYLE = Style(portraits=False, finest_px=3)
 _NO_FACES = "no face is found in the picture of its mean latent. Views are as good as it knows faces; use one of FFHQ."
 
 
@@ -46,8 +47,8 @@ def load_projection_completer(weights_dir: Path | None, device: str) -> Projecti
     )
     remarks = () if makes_faces(generator) else (f"{source.paths[0].name}: {_NO_FACES}",)
     search = ViewSearch(generator, judges, networks.get("encoder"))
-    portraits = source.paths[0].name != SMALL_GENERATOR.file
-    return ProjectionCompleter(search, load_prior_completer(), rasterise, remarks, portraits)
+    style = _SMALL_STYLE if source.paths[0].name == SMALL_GENERATOR.file else Style()
+    return ProjectionCompleter(search, load_prior_completer(), rasterise, remarks, style)
 
 
 def licences(part: str, weights_dir: Path | None) -> Mapping[str, str]:

@@ -14,7 +14,7 @@ from synthetic import all_skin, head, paint, photograph
 from ostec.completion.film import FRAMES
 from ostec.completion.mirror import MirrorCompleter
 from ostec.completion.objective import WEIGHTS, terms_in_use
-from ostec.completion.projection import ProjectionCompleter
+from ostec.completion.projection import ProjectionCompleter, Style
 from ostec.completion.view_search import Answer, Job, ViewSearch
 from ostec.errors import Cancelled
 from ostec.geometry.raster import rasterise
@@ -94,7 +94,8 @@ def test_hard_mode_begins_with_the_front() -> None:
 
 
 def test_a_generator_of_heads_is_not_asked_for_the_frontal_picture() -> None:
-    heads = ProjectionCompleter(ViewSearch(GENERATOR, NO_NETWORKS), MirrorCompleter(), rasterise, portraits=False)
+    style = Style(portraits=False)
+    heads = ProjectionCompleter(ViewSearch(GENERATOR, NO_NETWORKS), MirrorCompleter(), rasterise, style=style)
     with torch.no_grad():
         done = heads(*known(), SETTINGS, lambda *_: None)
     whole = complete()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from synthetic import all_skin, head, paint, photograph
+from torch import Tensor
 
-from ostec.completion.rotation import complete_by_rotation, finer_than_pixels, seamless
+from ostec.completion.rotation import complete_by_rotation, over, plainly, seamless, smoothed_within
 from ostec.geometry.raster import rasterise
 from ostec.geometry.render import portrait_camera, render
 from ostec.geometry.texels import bake_texels
@@ -62,17 +64,46 @@ def test_each_shot_trusts_what_the_one_before_added() -> None:
     assert trust[1] > trust[0] and trust[1] == trust[2]
 
 
-def test_detail_is_what_a_coarse_picture_of_the_texture_has_lost() -> None:
+def grainy() -> tuple[Face, Tensor, Tensor]:
+    """(face, its true texture, the same with grain)."""
     face, truth = head(20.0), paint(SIZE[0])
     texels = bake_texels(face, SIZE, rasterise)
-    known = Face(photograph(face, truth), face, all_skin(), texels, "soft")
-    grain = truth + 0.1 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))
-    detail = finer_than_pixels(known, grain, rasterise)
-    for size_px, least in ((48, 0.9), (96, 0.6)):
-        camera = portrait_camera(face, 0.0, 0.0, 0.0, size_px)
-        laid_off = unwrap(render(face, grain, camera, rasterise)[0], camera, face, texels, rasterise)
-        seen = laid_off.confidence > 0.5
-        whole = laid_off.rgb + detail(camera)
-        assert torch.allclose(whole[:, seen], grain[:, seen], atol=1e-5)
-        assert float((detail(camera) - (grain - truth))[:, seen].std()) < least * 0.1
-        assert not detail(camera)[:, laid_off.confidence == -1].any()
+    grain = 0.1 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))
+    return (
+        Face(photograph(face, truth), face, all_skin(), texels, "soft"),
+        truth,
+        (0.1 + 0.8 * truth + grain).clamp(0, 1),
+    )
+
+
+@pytest.mark.parametrize("finest_px", [1, 4])
+def test_a_view_that_shows_the_base_leaves_it_as_it_is(finest_px: int) -> None:
+    face, _, base = grainy()
+    camera = portrait_camera(face.reconstruction, 0.0, 0.0, 0.0, 48)
+    picture, _ = render(face.reconstruction, base, camera, rasterise)
+    laid = over(face, base, rasterise, finest_px)(picture, camera)
+    assert torch.allclose(laid.rgb, base, atol=1e-5)
+    assert torch.equal(laid.confidence, plainly(face, rasterise)(picture, camera).confidence)
+
+
+def test_a_coarse_view_changes_colours_and_keeps_the_detail() -> None:
+    face, _, base = grainy()
+    camera = portrait_camera(face.reconstruction, 0.0, 0.0, 0.0, 48)
+    shift = torch.tensor([0.1, 0.0, -0.1])[:, None, None]
+    picture, covered = render(face.reconstruction, base, camera, rasterise)
+    changed = (picture + shift * covered).clamp(0, 1)
+    laid, flat = (way(changed, camera) for way in (over(face, base, rasterise), plainly(face, rasterise)))
+    seen = (laid.confidence > 0.5) & (base > 0.15).all(dim=0) & (base < 0.85).all(dim=0)
+    assert float((laid.rgb - base - shift)[:, seen].abs().mean()) < 0.01
+    assert float((flat.rgb - base - shift)[:, seen].abs().mean()) > 0.04
+
+
+def test_smoothing_keeps_a_plain_difference_and_ignores_the_rim() -> None:
+    covered = torch.zeros(40, 40, dtype=torch.bool)
+    covered[8:32, 8:32] = True
+    difference = torch.full((3, 40, 40), 0.2)
+    difference[:, :, 30:] = -1.0
+    smooth = smoothed_within(difference, covered, 2)
+    assert torch.allclose(smooth[:, 10:30, 10:28], torch.tensor(0.2), atol=1e-5)
+    assert not smooth[:, :4].any()
+    assert torch.equal(smoothed_within(difference, covered, 1), difference * covered)

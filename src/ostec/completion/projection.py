@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ostec.completion.objective import FRONTAL_IDENTITY_WEIGHT, WEIGHTS, terms_in_use
-from ostec.completion.rotation import Finish, complete_by_rotation, finer_than_pixels, seamless
+from ostec.completion.rotation import Finish, complete_by_rotation, over, seamless
 from ostec.completion.together import Together
 from ostec.completion.view_search import Answer, Job, ViewSearch
 from ostec.interfaces import Completer, Progress, Rasteriser
@@ -26,13 +26,25 @@ _BASE_SHARE, _FRONTAL_SHARE = 0.05, 0.25
 """Of the progress."""
 
 
+@dataclass(frozen=True)
+class Style:
+    """What a generator's pictures are like."""
+
+    portraits: bool = True
+    """Portraits with hair, on a background; else only heads as views show them."""
+    finest_px: int = 1
+    """It draws nothing finer than this."""
+
+
+_PORTRAITS = Style()
+
+
 class ProjectionCompleter:
     """Completes each rotated view by searching the W+ space of a face generator.
 
     `base` completes what no view shows, and is what remains where a search fails. Networks of the loss that are not
-    there are named in the report; `remarks` on the generator go into every report. A generator that makes no
-    `portraits`, only heads as views show them, is not asked for the frontal picture. `ask` has views searched, by
-    default by `search` at once.
+    there are named in the report; `remarks` on the generator go into every report. A generator whose `style` is not of
+    portraits is not asked for the frontal picture. `ask` has views searched, by default by `search` at once.
     """
 
     def __init__(
@@ -41,11 +53,11 @@ class ProjectionCompleter:
         base: Completer,
         rasterise: Rasteriser,
         remarks: tuple[str, ...] = (),
-        portraits: bool = True,
+        style: Style = _PORTRAITS,
         ask: Callable[[Job], Answer] | None = None,
     ) -> None:
         self.search, self.base, self.rasterise = search, base, rasterise
-        self.remarks, self.portraits = remarks, portraits
+        self.remarks, self.style = remarks, style
         self.ask = ask or (lambda job: search([job])[0])
 
     def seats(self, count: int) -> Sequence[AbstractContextManager[ProjectionCompleter]]:
@@ -56,10 +68,10 @@ class ProjectionCompleter:
     @contextmanager
     def _seated(self, seat: AbstractContextManager[Callable[[Job], Answer]]) -> Iterator[ProjectionCompleter]:
         with seat as ask:
-            yield ProjectionCompleter(self.search, self.base, self.rasterise, self.remarks, self.portraits, ask)
+            yield ProjectionCompleter(self.search, self.base, self.rasterise, self.remarks, self.style, ask)
 
     def __call__(self, face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
-        draws_frontal = settings.frontalize and self.portraits
+        draws_frontal = settings.frontalize and self.style.portraits
         end = 1 - _FRONTAL_SHARE if draws_frontal else 1.0
         finisher = _Finisher(self.ask, settings, self._identity(face))
 
@@ -87,10 +99,8 @@ class ProjectionCompleter:
         under = self.base(face, atlas, settings, lambda stage, done: progress(stage, _BASE_SHARE * done))
         join, draft = seamless(under.texture.rgb), seamless(under.texture.rgb, draft=True)
         batches = in_batches(views)
-        detail = finer_than_pixels(face, under.texture.rgb, self.rasterise)
-        done = complete_by_rotation(
-            face, atlas, batches, join, finish, self.rasterise, size_px, draft=draft, detail=detail
-        )
+        lay = over(face, under.texture.rgb, self.rasterise, self.style.finest_px)
+        done = complete_by_rotation(face, atlas, batches, join, finish, self.rasterise, size_px, draft=draft, lay=lay)
         return replace(done, texture=replace(done.texture, std=under.texture.std), notes=under.notes)
 
     def _frontal(

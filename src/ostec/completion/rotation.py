@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ostec.geometry.render import render
 from ostec.interfaces import Rasteriser
@@ -20,8 +21,8 @@ Finish = Callable[[tuple[Shot, ...], float, float], tuple[Completion, ...]]
 """(shots, share of the work done before, share that they are) to their completions: invents what they do not trust."""
 Join = Callable[[Face, Atlas], UVTexture]
 """Of what the photo and the views so far show, photo first, makes one texture."""
-Detail = Callable[[Camera], Tensor]
-"""What to add to a texture [3, Hu, Wu] laid off a picture by this camera: what its pixels are too coarse for."""
+Lay = Callable[[Tensor, Camera], UVTexture]
+"""(picture [3, R, R], its camera) to the texture of what it shows of the face."""
 
 
 def complete_by_rotation(
@@ -34,13 +35,14 @@ def complete_by_rotation(
     size_px: int,
     trusted: float = TRUSTED,
     draft: Join | None = None,
-    detail: Detail | None = None,
+    lay: Lay | None = None,
 ) -> Completed:
     """Complete the texture batch by batch of views; those of a batch do not see one another's results.
 
     `atlas` holds what the photo showed; texels count as known from the confidence `trusted`. `draft`, where given,
-    joins what is only there to be photographed.
+    joins what is only there to be photographed; `lay`, where given, is how views are unwrapped.
     """
+    lay = lay or plainly(face, rasterise)
     photo, joins = atlas.textures[0], [*[draft or join] * len(batches), join]
     texture = joins[0](face, atlas)
     completions: list[Completion] = []
@@ -50,10 +52,8 @@ def complete_by_rotation(
         shots = tuple(shoot(face.reconstruction, whole.rgb, known, view, size_px, rasterise) for view in views)
         for completion in finish(shots, index / len(batches), 1 / len(batches)):
             shot = completion.shot
-            unwrapped = unwrap(completion.image, shot.camera, face.reconstruction, face.texels, rasterise)
-            if detail is not None:
-                unwrapped = replace(unwrapped, rgb=unwrapped.rgb + detail(shot.camera))
-            atlas = atlas.add(shot.view.name, match_colour(unwrapped, photo), shot.view.priority)
+            unwrapped = match_colour(lay(completion.image, shot.camera), photo)
+            atlas = atlas.add(shot.view.name, unwrapped, shot.view.priority)
             completions.append(completion)
         texture = joins[index + 1](face, atlas)
     return Completed(texture, tuple(completions))
@@ -72,13 +72,36 @@ def seamless(base: Tensor, draft: bool = False) -> Join:
     return join
 
 
-def finer_than_pixels(face: Face, base: Tensor, rasterise: Rasteriser) -> Detail:
-    """The detail of `base` [3, Hu, Wu] that is lost where it is photographed and laid off the picture again. On what
-    the camera does not show it is 0."""
+def plainly(face: Face, rasterise: Rasteriser) -> Lay:
+    """Views as they are."""
+    return lambda image, camera: unwrap(image, camera, face.reconstruction, face.texels, rasterise)
 
-    def detail(camera: Camera) -> Tensor:
-        picture, _ = render(face.reconstruction, base, camera, rasterise)
-        again = unwrap(picture, camera, face.reconstruction, face.texels, rasterise)
-        return (base - again.rgb) * (again.confidence > -1)
 
-    return detail
+def over(face: Face, base: Tensor, rasterise: Rasteriser, finest_px: int = 1) -> Lay:
+    """`base` [3, Hu, Wu], changed by as much as a view differs from a picture of `base`: so a texture keeps the detail
+    for which a view's pixels are too coarse. The difference is smoothed over `finest_px`, the smallest that the view's
+    maker draws.
+    """
+    plain = plainly(face, rasterise)
+
+    def lay(image: Tensor, camera: Camera) -> UVTexture:
+        picture, covered = render(face.reconstruction, base, camera, rasterise)
+        difference = smoothed_within(image - picture, covered, finest_px)
+        laid = plain(difference / 2 + 0.5, camera)
+        changed = base + torch.where(laid.confidence > -1, 2 * laid.rgb - 1, 0.0)
+        return replace(laid, rgb=changed.clamp(0, 1))
+
+    return lay
+
+
+def smoothed_within(picture: Tensor, covered: Tensor, reach_px: int) -> Tensor:
+    """[3, R, R] smoothed over `reach_px`, by what lies inside `covered` [R, R] bool and as far from its rim, where the
+    outlines of what is compared may differ; 0 where nothing does."""
+    if reach_px <= 1:
+        return picture * covered
+    side = 2 * reach_px + 1
+    inside = 1 - F.max_pool2d((~covered).float()[None], side, 1, reach_px)
+    planes = torch.cat([picture * inside, inside])
+    for _ in range(2):
+        planes = F.avg_pool2d(planes, side, 1, reach_px)
+    return planes[:-1] / planes[-1:].clamp(min=1e-3) * (planes[-1:] > 1e-3)
