@@ -28,7 +28,13 @@ from torch import Tensor
 
 from ostec.models.stylegan2 import Generator
 
-STAGES = (Stage(16, 600, 0.01), Stage(32, 1300, 0.01), Stage(64, 1000, 0.006), Stage(128, 600, 0.004))
+STAGES = (
+    Stage(16, 600, 0.01),
+    Stage(16, 800, 0.02),
+    Stage(32, 1000, 0.015),
+    Stage(64, 900, 0.008),
+    Stage(128, 600, 0.005),
+)
 NETWORK = "face_generator.safetensors"
 _SHOWN, _SCORED, _COLUMNS = 32, 500, 16
 _STATE, _LOG = "state.pt", "log.csv"

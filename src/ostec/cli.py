@@ -166,13 +166,17 @@ class Bench:
     """Of everything random."""
     weights_dir: Path | None = None
     """Folder with the networks that compare faces, or one above it; looked into before OSTEC_WEIGHTS."""
+    yaws_deg: tuple[float, ...] = ()
+    """For hold-out: only these, without the harder variants; for completers that take minutes."""
 
     def __call__(self) -> int:
         from ostec.bench.run import Options, run_completion
 
         methods = tuple(name.strip() for name in self.methods.split(",") if name.strip())
         places = self.source_dir, methods, self.json, self.sheet
-        options = Options(self.protocol, *places, self.limit, self.texture_size, self.seed, self.weights_dir)
+        options = Options(
+            self.protocol, *places, self.limit, self.texture_size, self.seed, self.weights_dir, self.yaws_deg
+        )
         outcome = run_completion(options, _say, lambda reason: _complain(reason, _SOME_FAILED))
         _print_scores(outcome)
         return _SOME_FAILED if outcome.failed or not outcome.scores else _DONE

@@ -7,7 +7,7 @@ turned head would have given: texture, camera, angles, and a picture of what is 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -139,15 +139,15 @@ def score_hold_out(
     judges: Judges,
     seed: int,
     gallery: Gallery,
-    harder: bool = True,
+    yaws_deg: Sequence[float] = (),
 ) -> Iterator[Score]:
-    """Each method at each yaw; plain, and with `harder` the variants too, at 45°. The sign of the yaw goes by name.
+    """Each method at each yaw, and in the harder variants at 45°; or only plain, at `yaws_deg`. The sign goes by name.
 
     The gallery gets a row: at 45° what is left, each method's texture and head, and the truth.
     """
     sign = 1 - 2 * (sum(known.photo.name.encode()) % 2)
-    cases = [(yaw, "plain", sign) for yaw in YAWS_DEG]
-    if harder:
+    cases = [(yaw, "plain", sign) for yaw in yaws_deg or YAWS_DEG]
+    if not yaws_deg:
         cases += [(45.0, variant, sign) for variant in ("degraded", "jittered")] + [(45.0, "other side", -sign)]
         cases += [(45.0, "side-lit", sign)] if known.side_lit else []
     for yaw_deg, variant, side in cases:

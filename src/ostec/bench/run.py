@@ -50,12 +50,18 @@ class Options:
     seed: int = 0
     weights_dir: Path | None = None
     """Folder with the judges' networks."""
+    yaws_deg: tuple[float, ...] = ()
+    """For `hold-out`: only these, without the harder variants."""
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
             raise BadSettings(f"protocol is {self.protocol!r}; choose {', '.join(PROTOCOLS)}.")
         if self.limit is not None and self.limit < 1:
             raise BadSettings(f"limit is {self.limit}; choose 1 or more.")
+        if self.yaws_deg and self.protocol != "hold-out":
+            raise BadSettings(f"yaws are for the protocol hold-out, not for {self.protocol}.")
+        if not all(0 < yaw_deg < 90 for yaw_deg in self.yaws_deg):
+            raise BadSettings(f"yaws are {self.yaws_deg} degrees; choose between 0 and 90.")
         if self.sheet is not None and self.sheet.resolve().parent == self.source_dir.resolve():
             raise BadSettings(f"{self.sheet}: among the photos it would be taken for one next time; choose another.")
 
@@ -116,7 +122,9 @@ def run_completion(
     settings = Settings(mode="soft", texture_size=options.texture_size, seed=options.seed)
     sources = _evenly(_sources(options), options.limit)
     parts = components.load_parts(weights_dir=options.weights_dir)
-    bench = _Bench(load_methods(options.methods), parts, load_judges(options.weights_dir), settings, Gallery())
+    bench = _Bench(
+        load_methods(options.methods), parts, load_judges(options.weights_dir), settings, Gallery(), options.yaws_deg
+    )
     outcome = Outcome(options)
     try:
         for index in range(len(sources)):
@@ -170,6 +178,7 @@ class _Bench:
     judges: Judges
     settings: Settings
     gallery: Gallery
+    yaws_deg: tuple[float, ...]
 
     def score(self, protocol: str, source: Path, background: Path) -> Iterable[Score]:
         common = self.methods, self.parts, self.judges, self.settings, self.gallery
@@ -185,7 +194,7 @@ class _Bench:
         known = known_texture(photo, find_faces(photo, self.parts)[0], self.parts, self.settings.texture_size)
         if known is None:
             raise _NotSuited(_NOT_KNOWN)
-        return score_hold_out(known, *common[:3], self.settings.seed, self.gallery)
+        return score_hold_out(known, *common[:3], self.settings.seed, self.gallery, self.yaws_deg)
 
 
 class _NotSuited(Exception):
