@@ -162,6 +162,15 @@ def test_a_run_writes_rows_faces_and_a_sheet(tmp_path: Path, parts: Parts, capsy
     assert "nearest" in out and "PSNR" in out
 
 
+def test_yaws_can_be_chosen_for_hold_out(tmp_path: Path, parts: Parts, capsys) -> None:
+    make_photos(tmp_path / "in", "a.png")
+    assert bench(tmp_path / "in", tmp_path / "out", "--yaws-deg", "45", "60") == 0
+    rows = content(tmp_path / "out")["rows"]
+    assert {(row["yaw_deg"], row["variant"]) for row in rows} == {(45.0, "plain"), (60.0, "plain")}
+    assert bench(tmp_path / "in", tmp_path / "out", "--yaws-deg", "120") == 2
+    assert "between 0 and 90" in capsys.readouterr().err
+
+
 def test_a_photo_that_fails_costs_only_itself(tmp_path: Path, parts: Parts, capsys) -> None:
     make_photos(tmp_path / "in", "a.png", "b_noface.png", "c_crash.png")
     (tmp_path / "in" / "d_empty.png").write_bytes(b"")
