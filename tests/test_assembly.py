@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +22,19 @@ from torch.nn import functional as F
 import ostec
 from ostec.assembly import licences, load_projection_completer, makes_faces
 from ostec.cli import main
+from ostec.completion.prior import load_prior_completer
 from ostec.completion.projection import ProjectionCompleter
 from ostec.components import choose, demo_photo
 from ostec.errors import BadWeights, MissingWeights
+from ostec.geometry.raster import rasterise
 from ostec.interfaces import Judges
 from ostec.io import load_photo
 from ostec.models import library, sources
 from ostec.models.library import find_generator, weights_folders
 from ostec.models.weight_files import GENERATORS, LIBRARY, WeightFile
+from ostec.settings import Settings
+from ostec.texture.shoot import shoot
+from ostec.texture.views import plan_views
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
 
@@ -169,7 +175,8 @@ def test_licences_name_what_is_used_and_nothing_that_is_outranked(tmp_path: Path
     assert all(named[entry.file] == entry.licence for entry in LIBRARY if entry.file in named)
 
 
-def test_half_of_a_pair_is_not_used(tmp_path: Path) -> None:
+def test_half_of_a_pair_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "PACKAGE", tmp_path / "package")
     touched(tmp_path, "vgg16-397923af.pth")
     assert licences("projection", tmp_path) == {}
     touched(tmp_path, "vgg16.pt")
@@ -281,3 +288,22 @@ def test_a_part_names_every_file_that_it_lacks(tmp_path: Path, monkeypatch: pyte
         (tmp_path / file).write_bytes(b"")
     assert library.has("head", (tmp_path,))
     assert library.require("head", (tmp_path,)) == {f"{x}.bin": tmp_path / f"{x}.bin" for x in "abc"}
+
+
+def test_the_generator_in_the_package_draws_heads_and_its_encoder_knows_them(tmp_path: Path) -> None:
+    parts = ostec.load_parts(completer="projection", reconstructor="mediapipe", weights_dir=tmp_path, device="cpu")
+    completer = parts.completer
+    assert isinstance(completer, ProjectionCompleter) and completer.remarks == ()
+    assert not completer.style.portraits and completer.search.generator.resolution == 128
+    generator, encoder = completer.search.generator, completer.search.encoder
+    assert encoder is not None
+    result = ostec.complete(demo_photo(), replace(parts, completer=load_prior_completer()), Settings(texture_size=256))
+    known = (result.seen.confidence > 0).float()
+    shots = [shoot(result.reconstruction, result.texture.rgb, known, v, 128, rasterise) for v in plan_views("hard")]
+    pictures = torch.stack([shot.image for shot in shots])
+    mean = generator.synthesis(generator.w_avg.expand(1, generator.num_ws, -1)) / 2 + 0.5
+    guessed = generator.synthesis(encoder(pictures)) / 2 + 0.5
+    for picture, own, other in zip(pictures, guessed, guessed.roll(1, 0), strict=True):
+        error = (own - picture).abs().mean()
+        assert float(error) < 0.6 * float((mean[0] - picture).abs().mean())
+        assert float(error) < 0.7 * float((other - picture).abs().mean())
