@@ -32,8 +32,8 @@ STAGES = (
     Stage(16, 600, 0.01),
     Stage(16, 800, 0.02),
     Stage(32, 1000, 0.015),
-    Stage(64, 900, 0.008),
-    Stage(128, 600, 0.005),
+    Stage(64, 800, 0.008),
+    Stage(128, 450, 0.005),
 )
 NETWORK = "face_generator.safetensors"
 _SHOWN, _SCORED, _COLUMNS = 32, 500, 16
