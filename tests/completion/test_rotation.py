@@ -107,3 +107,23 @@ def test_smoothing_keeps_a_plain_difference_and_ignores_the_rim() -> None:
     assert torch.allclose(smooth[:, 10:30, 10:28], torch.tensor(0.2), atol=1e-5)
     assert not smooth[:, :4].any()
     assert torch.equal(smoothed_within(difference, covered, 1), difference * covered)
+
+
+@pytest.mark.parametrize("guessed", [0.0, 0.25])
+def test_what_is_only_guessed_is_trusted_as_far_as_told(guessed: float) -> None:
+    known, _, base = grainy()
+    photo = unwrap(known.photo.rgb, known.reconstruction.camera, known.reconstruction, known.texels, rasterise)
+    trust: list[Tensor] = []
+
+    def note(batch: tuple[Shot, ...], done: float, share: float) -> tuple[Completion, ...]:
+        trust.extend(shot.trust for shot in batch)
+        return tuple(Completion(shot, shot.image) for shot in batch)
+
+    views = in_batches(plan_views("soft")[:1])
+    complete_by_rotation(
+        known, Atlas().add("photo", photo, 2.0), views, seamless(base), note, rasterise, 64, guessed=guessed
+    )
+    camera = portrait_camera(known.reconstruction, -30.0, 0.0, 0.0, 64)
+    _, covered = render(known.reconstruction, base, camera, rasterise)
+    assert float(trust[0][covered].min()) == pytest.approx(guessed) and float(trust[0].max()) == pytest.approx(1)
+    assert not trust[0][~covered].any()

@@ -34,6 +34,8 @@ class Style:
     """Portraits with hair, on a background; else only heads as views show them."""
     finest_px: int = 1
     """It draws nothing finer than this."""
+    guess_trust: float = 0.0
+    """How much the search heeds what the base completer makes of hidden parts, next to 1 for what is known."""
 
 
 _PORTRAITS = Style()
@@ -100,7 +102,10 @@ class ProjectionCompleter:
         join, draft = seamless(under.texture.rgb), seamless(under.texture.rgb, draft=True)
         batches = in_batches(views)
         lay = over(face, under.texture.rgb, self.rasterise, self.style.finest_px)
-        done = complete_by_rotation(face, atlas, batches, join, finish, self.rasterise, size_px, draft=draft, lay=lay)
+        guessed = self.style.guess_trust
+        done = complete_by_rotation(
+            face, atlas, batches, join, finish, self.rasterise, size_px, draft=draft, lay=lay, guessed=guessed
+        )
         return replace(done, texture=replace(done.texture, std=under.texture.std), notes=under.notes)
 
     def _frontal(

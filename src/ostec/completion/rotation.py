@@ -36,11 +36,13 @@ def complete_by_rotation(
     trusted: float = TRUSTED,
     draft: Join | None = None,
     lay: Lay | None = None,
+    guessed: float = 0.0,
 ) -> Completed:
     """Complete the texture batch by batch of views; those of a batch do not see one another's results.
 
     `atlas` holds what the photo showed; texels count as known from the confidence `trusted`. `draft`, where given,
-    joins what is only there to be photographed; `lay`, where given, is how views are unwrapped.
+    joins what is only there to be photographed; `lay`, where given, is how views are unwrapped. A shot's trust is 1
+    where texels are known and `guessed` where they are not.
     """
     lay = lay or plainly(face, rasterise)
     photo, joins = atlas.textures[0], [*[draft or join] * len(batches), join]
@@ -48,7 +50,7 @@ def complete_by_rotation(
     completions: list[Completion] = []
     for index, views in enumerate(batches):
         whole = with_features(texture, face)
-        known = (whole.confidence >= trusted).float()
+        known = torch.where(whole.confidence >= trusted, 1.0, guessed)
         shots = tuple(shoot(face.reconstruction, whole.rgb, known, view, size_px, rasterise) for view in views)
         for completion in finish(shots, index / len(batches), 1 / len(batches)):
             shot = completion.shot
