@@ -207,8 +207,10 @@ def test_a_photo_is_reported_done_while_the_next_is_at_work(tmp_path: Path) -> N
 
 
 def start_slow_batch(source: Path, save_dir: Path) -> subprocess.Popen[str]:
-    """A batch in a process of its own, in the middle of writing its second photo."""
-    command = [sys.executable, "-c", f"import fakes; fakes.run_slowly({str(source)!r}, {str(save_dir)!r})"]
+    """A batch in a process of its own, in the middle of writing its second photo. It heeds Ctrl-C, even where the tests
+    run in the background and do not."""
+    heed = "import signal, fakes; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [sys.executable, "-c", f"{heed}; fakes.run_slowly({str(source)!r}, {str(save_dir)!r})"]
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
