@@ -101,7 +101,7 @@ class ProjectionCompleter:
         under = self.base(face, atlas, settings, lambda stage, done: progress(stage, _BASE_SHARE * done))
         join, draft = seamless(under.texture.rgb), seamless(under.texture.rgb, draft=True)
         batches = in_batches(views)
-        lay = over(face, under.texture.rgb, self.rasterise, self.style.finest_px)
+        lay = over(face, atlas.textures[0], under.texture.rgb, self.rasterise, self.style.finest_px)
         guessed = self.style.guess_trust
         done = complete_by_rotation(
             face, atlas, batches, join, finish, self.rasterise, size_px, draft=draft, lay=lay, guessed=guessed

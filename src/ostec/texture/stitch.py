@@ -19,8 +19,8 @@ _PULL_BASE_PX_AT_1024 = 80.0
 _DRAFT_TOLERANCE = 4e-3
 
 
-def match_colour(view: UVTexture, photo: UVTexture) -> UVTexture:
-    """Give `view` the photo's mean and standard deviation per channel, measured where both saw the face.
+def match_colour(view: UVTexture, photo: UVTexture, spread: bool = True) -> UVTexture:
+    """Give `view` the photo's mean and (`spread`) standard deviation per channel, measured where both saw the face.
 
     The texels compared are the original's: photo confidence 0.3..0.6, view confidence above 0.7; with fewer than 100
     of them, wherever both saw it; with none, the view as it is.
@@ -31,7 +31,7 @@ def match_colour(view: UVTexture, photo: UVTexture) -> UVTexture:
     if int(both.sum()) < 2:
         return view
     theirs, ours = view.rgb[:, both], photo.rgb[:, both]
-    gain = ours.std(dim=1) / theirs.std(dim=1).clamp(min=1e-3)
+    gain = ours.std(dim=1) / theirs.std(dim=1).clamp(min=1e-3) if spread else torch.ones(3)
     moved = (view.rgb - theirs.mean(dim=1)[:, None, None]) * gain[:, None, None] + ours.mean(dim=1)[:, None, None]
     return replace(view, rgb=torch.where(view.confidence > -1, moved.clamp(0, 1), view.rgb))
 
