@@ -9,7 +9,8 @@ its only terms. Figures are dB of what the photo shows of the face; where half i
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,14 +19,17 @@ from generator_views import views_of
 from torch import Tensor
 
 import ostec
-from ostec.completion.objective import Known, Objective
-from ostec.completion.search import PLANS, best_of_random, better_start, search
+from ostec.completion.least_squares import likeliest
+from ostec.completion.objective import WEIGHTS
+from ostec.completion.view_search import Job, ViewSearch
 from ostec.interfaces import Judges
 from ostec.models.face_encoder import FaceEncoder, load_face_encoder
 from ostec.models.stylegan2 import Generator
 from ostec.models.stylegan2_files import load_generator
+from ostec.settings import Settings
+from ostec.types import Shot
 
-_BATCH, _RANDOM_STARTS, _SEED = 8, 32, 0
+_BATCH, _SEED = 8, 0
 _SHOWN, _SHOWN_ABOVE = 16, 0.5
 
 
@@ -38,27 +42,34 @@ class Inverter:
     steps: int
 
     @torch.no_grad()
-    def __call__(self, pictures: Tensor, hidden: Tensor) -> dict[str, Tensor]:
-        """Way -> [N, 3, R, R], 0..1, of pictures like that, of which `hidden` [R, R] is not to be looked at."""
-        mirrored = torch.where(hidden, pictures.flip(3), pictures)
-        found: dict[str, list[Tensor]] = {}
-        for part in mirrored.split(_BATCH):
-            for way, w_plus in self._latents(part, hidden).items():
-                found.setdefault(way, []).append((self.generator.synthesis(w_plus) / 2 + 0.5).clamp(0, 1))
-        ways = {way: torch.cat(parts) for way, parts in found.items()}
-        return {"mirror": mirrored, **ways} if bool(hidden.any()) else ways
+    def __call__(self, shots: Sequence[Shot], hidden: Tensor) -> dict[str, Tensor]:
+        """Way -> [N, 3, R, R], 0..1, of pictures like those of `shots`, of which `hidden` [R, R] is not looked at."""
+        search, found = ViewSearch(self.generator, Judges(), self.encoder), {}
+        for start in range(0, len(shots), _BATCH):
+            for way, made in self._ways(search, shots[start : start + _BATCH], hidden).items():
+                found.setdefault(way, []).append(made)
+        return {way: torch.cat(parts) for way, parts in found.items()}
 
-    def _latents(self, pictures: Tensor, hidden: Tensor) -> dict[str, Tensor]:
-        generator, n = self.generator, len(pictures)
-        trust = (~hidden).float().expand(n, 1, -1, -1)
-        objective = Objective(Known(pictures, trust, torch.zeros(n, 68, 2)), Judges(), generator.w_avg)
-        ways = {"mean face": generator.w_avg.repeat(n, generator.num_ws, 1)}
-        start = best_of_random(generator, objective, n, _RANDOM_STARTS, _SEED)
+    def _ways(self, search: ViewSearch, shots: Sequence[Shot], hidden: Tensor) -> dict[str, Tensor]:
+        pictures, trust = torch.stack([shot.image for shot in shots]), (~hidden).float()
+        mirrored = torch.where(hidden, pictures.flip(3), pictures)
+        ways = {"mirror": mirrored} if bool(hidden.any()) else {}
+        mean = self.generator.w_avg.repeat(len(shots), self.generator.num_ws, 1)
+        ways["mean face"], start = self._made(mean), mean
         if self.encoder is not None:
-            ways["encoder's guess"] = self.encoder(pictures)
-            start = better_start(generator, objective, ways["encoder's guess"], start, _SEED)
-        ways["search"] = search(generator, objective, start, PLANS["ggt"], self.steps, _SEED).w_plus
+            start = self.encoder(mirrored)
+            ways["encoder's guess"] = self._made(start)
+        if self.generator.has_normal_latents:
+            known = trust.expand(len(shots), 1, -1, -1)
+            ways["least squares"] = self._made(likeliest(self.generator, mirrored, known, start, _SEED))
+        asked = tuple(replace(shot, image=image, trust=trust) for shot, image in zip(shots, mirrored, strict=True))
+        settings = Settings(seed=_SEED)
+        (answer,) = search([Job(asked, None, settings, self.steps, WEIGHTS, film=False, tell=lambda share: None)])
+        ways["search"] = torch.stack([completion.image for completion in answer.completions])
         return ways
+
+    def _made(self, w_plus: Tensor) -> Tensor:
+        return (self.generator.synthesis(w_plus) / 2 + 0.5).clamp(0, 1)
 
 
 def decibels(made: Tensor, wanted: Tensor, counted: Tensor) -> Tensor:
@@ -89,7 +100,7 @@ def main(arguments: list[str] | None = None) -> None:
     half[:, side // 2 :] = True
     rows = [pictures]
     for name, hidden in (("whole", torch.zeros_like(half)), ("half hidden", half)):
-        for way, made in invert(pictures, hidden).items():
+        for way, made in invert(shots, hidden).items():
             value = decibels(made, pictures, shown & hidden if bool(hidden.any()) else shown)
             print(f"{name:12} {way:16} {float(value.mean()):6.2f} dB", flush=True)
             rows.append(made)

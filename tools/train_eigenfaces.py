@@ -34,6 +34,8 @@ STAGES = (
     Stage(32, 1000, 0.015),
     Stage(64, 800, 0.008),
     Stage(128, 450, 0.005),
+    Stage(64, 1100, 0.008),
+    Stage(128, 800, 0.006),
 )
 NETWORK = "face_generator.safetensors"
 _SHOWN, _SCORED, _COLUMNS = 32, 500, 16

@@ -167,7 +167,7 @@ class Bench:
     weights_dir: Path | None = None
     """Folder with the networks that compare faces, or one above it; looked into before OSTEC_WEIGHTS."""
     yaws_deg: tuple[float, ...] = ()
-    """For hold-out: only these, without the harder variants; for completers that take minutes."""
+    """For hold-out: only these, without the harder variants; for slow completers."""
 
     def __call__(self) -> int:
         from ostec.bench.run import Options, run_completion

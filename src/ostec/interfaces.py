@@ -87,6 +87,11 @@ class Generator(Protocol):
         """Z."""
         ...
 
+    @property
+    def has_normal_latents(self) -> bool:
+        """Latents are standard normal about the mean one, as nothing maps them."""
+        ...
+
     def mapping(self, z: Tensor) -> Tensor:
         """[N, Z], standard normal, to latents [N, W]."""
         ...

@@ -12,6 +12,7 @@ from small_stylegan2 import generator_tensors
 from synthetic import all_skin, head, paint, photograph
 
 from ostec.completion.film import FRAMES
+from ostec.completion.least_squares import likeliest
 from ostec.completion.mirror import MirrorCompleter
 from ostec.completion.objective import WEIGHTS, terms_in_use
 from ostec.completion.projection import ProjectionCompleter, Style
@@ -226,6 +227,21 @@ def test_an_encoder_s_guess_is_where_the_search_starts() -> None:
         settings = Settings(texture_size=SIZE, iterations=0, preset="original")
         done = guessing(*known(), settings, lambda *_: None)
     assert all(c.latent is not None and torch.equal(c.latent, guess) for c in done.completions)
+
+
+def test_of_normal_latents_the_search_starts_at_the_likeliest_and_is_short() -> None:
+    tensors = generator_tensors(resolution=32, channels=8)
+    heads = Generator({name: tensor for name, tensor in tensors.items() if not name.startswith("mapping")})
+    guess = torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
+    face, atlas = known()
+    with torch.no_grad():
+        guessing = completer(generator=heads, encoder=lambda pictures: guess.expand(len(pictures), -1, -1))
+        unmoved = guessing(face, atlas, Settings(texture_size=SIZE, iterations=0), lambda *_: None)
+        searched = guessing(face, atlas, Settings(texture_size=SIZE, iterations=200), lambda *_: None)
+    (first, *_), start = unmoved.completions, guess.expand(1, -1, -1)
+    likely = likeliest(heads, first.shot.image[None], first.shot.trust[None, None], start, SETTINGS.seed)
+    assert first.latent is not None and torch.equal(first.latent, likely[0])
+    assert all(10 < len(c.history) < 100 and min(c.history) < c.history[0] for c in searched.completions)
 
 
 def test_an_encoder_for_another_generator_is_left_aside_and_named() -> None:

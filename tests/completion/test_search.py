@@ -53,7 +53,7 @@ def mean_latent(faces: int) -> Tensor:
     ("plan", "steps", "wanted_db"),
     [
         (DEFAULT, 300, 10),
-        (replace(ORIGINAL, stop_early=False), 300, 10),
+        (replace(ORIGINAL, settled_gain=None), 300, 10),
         (ADAM, 400, 7),
         (Plan("lbfgs", 1.0, ((0, 1.0),), decay=1.0), 80, 5),
     ],

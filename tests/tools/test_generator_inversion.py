@@ -20,6 +20,11 @@ from ostec.types import Shot
 TENSORS = generator_tensors(16, channels=12, width=16, z=16)
 
 
+def shot(image: torch.Tensor) -> Shot:
+    camera = portrait_camera(head(0.0), 0.0, 0.0, 0.0, 16)
+    return Shot(FRONT, image, torch.ones(16, 16), torch.zeros(68, 2), camera)
+
+
 def test_a_search_finds_what_a_generator_made_and_what_of_it_is_hidden() -> None:
     generator = Generator(TENSORS)
     z = torch.randn(3, 16, generator=torch.Generator().manual_seed(1))
@@ -27,13 +32,14 @@ def test_a_search_finds_what_a_generator_made_and_what_of_it_is_hidden() -> None
     pictures = (generator.synthesis(latents).detach() / 2 + 0.5).clamp(0, 1)
     half = torch.zeros(16, 16, dtype=torch.bool)
     half[:, 8:] = True
+    shots = [shot(picture) for picture in pictures]
     for hidden, counted in ((torch.zeros_like(half), ~torch.zeros_like(half)), (half, half)):
-        ways = Inverter(generator, None, steps=60)(pictures, hidden)
+        ways = Inverter(generator, None, steps=60)(shots, hidden)
         scores = {way: float(decibels(made, pictures, counted.expand(3, -1, -1)).mean()) for way, made in ways.items()}
         assert scores["search"] > scores["mean face"] + 3
     changed = pictures.clone()
     changed[:, :, half] = 0.5
-    again = Inverter(generator, None, steps=60)(changed, half)
+    again = Inverter(generator, None, steps=60)([shot(picture) for picture in changed], half)
     assert torch.equal(again["search"], ways["search"])
 
 
@@ -51,9 +57,8 @@ def test_the_command_prints_every_way(
 ) -> None:
     save_file({f"generator.{name}": t for name, t in TENSORS.items()}, tmp_path / "face_generator.safetensors")
     (tmp_path / "a.jpg").touch()
-    camera = portrait_camera(head(0.0), 0.0, 0.0, 0.0, 16)
-    shot = Shot(FRONT, torch.rand(3, 16, 16), torch.ones(16, 16), torch.zeros(68, 2), camera)
-    monkeypatch.setattr(generator_inversion, "views_of", lambda path, parts, size_px: [shot, shot, shot])
+    some = shot(torch.rand(3, 16, 16))
+    monkeypatch.setattr(generator_inversion, "views_of", lambda path, parts, size_px: [some, some, some])
     arguments = [str(tmp_path / "face_generator.safetensors"), str(tmp_path), "--steps", "2"]
     generator_inversion.main([*arguments, "--sheet", str(tmp_path / "sheet.png")])
     printed = [line.rsplit(maxsplit=2)[0] for line in capsys.readouterr().out.splitlines()]

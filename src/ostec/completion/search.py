@@ -18,7 +18,8 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 """(pictures [N, 3, S, S] in 0..1, latents [N, L, W]) to losses [N]."""
 
 _DECAYS = 25
-_SETTLED_GAIN, _SETTLED_STEPS, _SMOOTHING = 0.5, 10, 0.9
+_SETTLED_STEPS, _SMOOTHING = 10, 0.9
+_CLOSE_GAIN = 1.0
 _SMALL_PX, _LARGEST_TRIED_PX = 64, 128
 _SAMPLES, _UNEXPLAINED = 4, 0.5
 
@@ -37,11 +38,15 @@ class Plan:
     """Components of the latent beyond this are drawn anew from a normal distribution (stochastic clipping)."""
     keep_new: float = 1.0
     """Share of the newer latent in the best one at each improvement."""
-    stop_early: bool = False
-    """End when the smoothed gain stays under 0.5 for 10 steps."""
+    settled_gain: float | None = None
+    """End when the smoothed gain stays under this for 10 steps."""
+
+    def from_close(self) -> Plan:
+        """For a start that is close already: without the coarse pictures, and it ends when little is gained."""
+        return replace(self, sizes_px=((_SMALL_PX, 1.0),), settled_gain=_CLOSE_GAIN)
 
 
-ORIGINAL = Plan("ggt", 0.25, ((0, 1.0),), redraw_beyond=2.0, keep_new=0.75, stop_early=True)
+ORIGINAL = Plan("ggt", 0.25, ((0, 1.0),), redraw_beyond=2.0, keep_new=0.75, settled_gain=0.5)
 """As the released code searches (METHOD section 1)."""
 DEFAULT = Plan("ggt", 0.5, ((64, 0.3), (128, 0.3), (256, 0.4)))
 """Coarse to fine: the first steps need not know about pores, and cost a tenth."""
@@ -164,9 +169,9 @@ class _Best:
         share = torch.where(torch.isinf(self.loss), 1.0, plan.keep_new)[:, None, None]
         self.w_plus = torch.where(better[:, None, None], torch.lerp(self.w_plus, w, share), self.w_plus)
         self.loss = torch.where(better, loss, self.loss)
-        if plan.stop_early:
+        if plan.settled_gain is not None:
             smooth = torch.where(torch.isinf(self.smooth), loss, torch.lerp(loss, self.smooth, _SMOOTHING))
-            slow = self.smooth - smooth < _SETTLED_GAIN
+            slow = self.smooth - smooth < plan.settled_gain
             self.settled, self.smooth = torch.where(slow, self.settled + 1, 0.0), smooth
             self.alive = self.alive & (self.settled < _SETTLED_STEPS)
 
@@ -218,7 +223,7 @@ class Pyramid:
     """Size -> (gain, offset), each [3, 1, 1]."""
 
     @classmethod
-    @lru_cache(maxsize=2)  # generators are hashed by identity
+    @lru_cache(maxsize=4)  # generators are hashed by identity
     @torch.no_grad()
     def of(cls, generator: Generator, plan: Plan, seed: int) -> Pyramid:
         """The sizes that a plan asks for."""

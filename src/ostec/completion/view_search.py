@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ostec.completion.film import FRAMES, Film
+from ostec.completion.least_squares import likeliest
 from ostec.completion.objective import Known, Objective
 from ostec.completion.search import ORIGINAL, PLANS, Found, Pyramid, best_of_random, better_start, search
 from ostec.completion.tuning import tuned_pictures
@@ -51,7 +52,7 @@ class Answer:
 
 class ViewSearch:
     """A generator and what judges its pictures. A search starts from the best of the `encoder`'s guess, where there
-    is one, the mean latent and some random ones."""
+    is one, the mean latent and some random ones; where latents are normally distributed, from the likeliest."""
 
     def __init__(self, generator: Generator, judges: Judges, encoder: Encoder | None = None) -> None:
         self.generator, self.judges, self.encoder = generator, judges, encoder
@@ -73,6 +74,8 @@ class ViewSearch:
         generator, settings, steps = self.generator, jobs[0].settings, jobs[0].steps
         released = settings.preset == "original"
         searched, plan = (generator, ORIGINAL) if released else (self.quick, PLANS[settings.optimiser])
+        if generator.has_normal_latents and not released:
+            plan = plan.from_close()
         known = [Known.of(job.shots, job.identity, generator.w_avg.device) for job in jobs]
         objective = self._objective(Known.joined(known), jobs[0])
         start, warnings = self._start(objective, settings.seed, released)
@@ -103,9 +106,10 @@ class ViewSearch:
         if guess is not None and guess.shape[1:] != wanted:
             got, guess = tuple(guess.shape[1:]), None
             warnings = (f"the style encoder guesses latents of shape {got}, not the generator's {wanted}; {_WITHOUT}",)
-        if released:
+        if released or generator.has_normal_latents:
             mean = generator.w_avg.repeat(len(images), generator.num_ws, 1)
-            return mean if guess is None else guess, warnings
+            start = mean if guess is None else guess
+            return start if released else likeliest(self.quick, images, objective.known.trust, start, seed), warnings
         random = best_of_random(self.quick, objective, len(images), _RANDOM_STARTS, seed)
         return random if guess is None else better_start(self.quick, objective, guess, random, seed), warnings
 

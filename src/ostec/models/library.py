@@ -33,7 +33,7 @@ def find(file: str, folders: Sequence[Path]) -> Path | None:
 
 def has(part: str, folders: Sequence[Path]) -> bool:
     """Whether all files are there that a part of this name needs; of generators only those that somebody put there,
-    as the one in the package takes minutes for about what the prior does (docs/models/face-generator.md)."""
+    as the one in the package completes faces about as well as the prior, and slower (docs/models/face-generator.md)."""
     if part == "projection":
         return find_generator(folders) is not None
     return all(find(entry.file, folders) for entry in PARTS[part])

@@ -83,6 +83,11 @@ class Generator(nn.Module):
         first = self.mapping_layers[0] if len(self.mapping_layers) else None
         return first.weight.shape[1] if isinstance(first, _Dense) else self.w_avg.shape[0]
 
+    @property
+    def has_normal_latents(self) -> bool:
+        """Latents are standard normal about the mean one, as nothing maps them."""
+        return not self.mapping_layers
+
     def mapping(self, z: Tensor) -> Tensor:
         """[N, Z], standard normal, to latents [N, W]."""
         if z.ndim != 2 or z.shape[1] != self.z_dim:
