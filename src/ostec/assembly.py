@@ -24,7 +24,7 @@ from ostec.models.weight_files import PARTS, SMALL_GENERATOR
 from ostec.types import Photo
 
 _LOOK_PX, _LEAST_PX = 256, 32
-_SMALL_STYLE = Style(portraits=False, finest_px=5, guess_trust=0.4)
+_SMALL_STYLE = Style(portraits=False, finest_px=3, guess_trust=0.4)
 _NO_FACES = "no face is found in the picture of its mean latent. Views are as good as it knows faces; use one of FFHQ."
 
 
