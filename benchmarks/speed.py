@@ -1,6 +1,6 @@
 """How long does `ostec run` take on a folder of photos, and how much memory?
 
-python benchmarks/speed.py FOLDER [--limit N]
+python benchmarks/speed.py FOLDER [--limit N] [--completer NAME]
 
 Runs the command as a user would, after one warm-up run (which compiles). Start-up is the wall time of a run in which
 every photo is done already. Prints the median seconds per photo, the wall time of the run, its peak memory, and, as
@@ -24,10 +24,11 @@ import torch
 from ostec.io import find_photos
 
 
-def run(source_dir: Path, save_dir: Path) -> float:
+def run(source_dir: Path, save_dir: Path, completer: str) -> float:
     """Wall seconds of one `ostec run`."""
     start = time.perf_counter()
     command = [sys.executable, "-m", "ostec", "run", "--source_dir", str(source_dir), "--save_dir", str(save_dir)]
+    command += ["--completer", completer]
     subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
     return time.perf_counter() - start
 
@@ -47,6 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--limit", type=int, default=100)
+    parser.add_argument("--completer", default="auto")
     options = parser.parse_args()
     photos = find_photos(options.folder, recursive=False)[: options.limit]
     with tempfile.TemporaryDirectory() as folder:
@@ -54,11 +56,11 @@ def main() -> None:
         source.mkdir()
         for photo in photos:
             (source / photo.name).symlink_to(photo.resolve())
-        run(photos[0].resolve(), warm)
+        run(photos[0].resolve(), warm, options.completer)
         before = reference_seconds()
-        wall = run(source, out)
+        wall = run(source, out, options.completer)
         peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-        startup = run(source, out)
+        startup = run(source, out, options.completer)
         reference = statistics.median([before, reference_seconds()])
         summary = json.loads((out / "summary.json").read_text())
         totals = [sum(json.loads(p.read_text())["seconds"].values()) for p in out.glob("*.json") if p.stem != "summary"]
