@@ -36,6 +36,11 @@ def generator_tensors(resolution: int = 16, channels: int = 6, width: int = 8, z
     return tensors
 
 
+def without_mapping(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same generator with normally distributed latents."""
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith("mapping")}
+
+
 def discriminator_tensors(resolution: int = 16, channels: int = 6) -> dict[str, Tensor]:
     """Weights whose features neither die nor grow."""
     draw = torch.Generator().manual_seed(resolution)

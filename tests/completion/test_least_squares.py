@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 import torch
-from small_stylegan2 import generator_tensors
+from small_stylegan2 import generator_tensors, without_mapping
 from torch import Tensor
 
 from ostec.bench.scores import psnr_db
@@ -14,6 +14,7 @@ from ostec.completion.least_squares import _NOISE_STD, likeliest
 from ostec.models.stylegan2 import Generator
 
 LAYERS, WIDTH, SIDE = 4, 6, 8
+TENSORS = without_mapping(generator_tensors(32, channels=12, width=16, z=16))
 
 
 class Linear:
@@ -41,11 +42,6 @@ class Linear:
         return self, []
 
 
-def without_mapping() -> Generator:
-    tensors = generator_tensors(32, channels=12, width=16, z=16)
-    return Generator({name: tensor for name, tensor in tensors.items() if not name.startswith("mapping")})
-
-
 @pytest.mark.parametrize("spread", [0.0, 1.0])
 def test_of_linear_pictures_it_is_the_mean_of_the_posterior(spread: float) -> None:
     generator, draw = Linear(), torch.Generator().manual_seed(1)
@@ -62,14 +58,14 @@ def test_of_linear_pictures_it_is_the_mean_of_the_posterior(spread: float) -> No
 
 
 def test_where_nothing_is_known_it_is_the_mean_latent() -> None:
-    generator = without_mapping()
+    generator = Generator(TENSORS)
     start = torch.randn(1, 1, 16).expand(1, generator.num_ws, -1)
     found = likeliest(generator, torch.rand(1, 3, 32, 32), torch.zeros(1, 1, 32, 32), start, seed=0)
     assert torch.allclose(found, generator.w_avg.expand_as(found), atol=1e-5)
 
 
 def test_the_hidden_half_of_what_a_generator_made_is_found() -> None:
-    generator = without_mapping()
+    generator = Generator(TENSORS)
     draw = torch.Generator().manual_seed(3)
     truth = generator.w_avg + 0.7 * torch.randn(3, 1, 16, generator=draw).expand(-1, generator.num_ws, -1)
     image, trust = generator.synthesis(truth) / 2 + 0.5, torch.zeros(3, 1, 32, 32)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_stylegan2 import generator_tensors
+from small_stylegan2 import generator_tensors, without_mapping
 from synthetic import all_skin, head, paint, photograph
 
 from ostec.completion.film import FRAMES
@@ -230,8 +230,7 @@ def test_an_encoder_s_guess_is_where_the_search_starts() -> None:
 
 
 def test_of_normal_latents_the_search_starts_at_the_likeliest_and_is_short() -> None:
-    tensors = generator_tensors(resolution=32, channels=8)
-    heads = Generator({name: tensor for name, tensor in tensors.items() if not name.startswith("mapping")})
+    heads = Generator(without_mapping(generator_tensors(resolution=32, channels=8)))
     guess = torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
     face, atlas = known()
     with torch.no_grad():

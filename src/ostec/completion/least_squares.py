@@ -13,7 +13,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ostec.completion.search import Plan, Pyramid, shrunk
+from ostec.completion.search import Plan, Pyramid, shrunk, shrunk_known
 from ostec.interfaces import Generator
 
 _SMALL_PX = 32
@@ -37,8 +37,9 @@ class Slopes:
     def of(cls, generator: Generator, seed: int) -> Slopes:
         """By differences."""
         pyramid, rows = Pyramid.of(generator, _SMALL, seed), []
+        mean = generator.w_avg.expand(1, generator.num_ws, -1)
         for steps in (_STEP * torch.eye(len(generator.w_avg)).to(generator.w_avg)).split(_CHUNK):
-            ahead, behind = (_small(pyramid, _all_layers(generator, generator.w_avg + s)) for s in (steps, -steps))
+            ahead, behind = (_small(pyramid, mean + s[:, None]) for s in (steps, -steps))
             rows.append((ahead - behind).flatten(1) / (2 * _STEP))
         return cls(pyramid, torch.cat(rows).T.contiguous())
 
@@ -48,9 +49,7 @@ def likeliest(generator: Generator, image: Tensor, trust: Tensor, start: Tensor,
     """[N, L, W]: the latents `start`, those of a picture moved alike, for pictures [N, 3, R, R], 0..1, that are known
     as far as `trust` [N, 1, R, R] says."""
     slopes = Slopes.of(generator, seed)
-    size_px = min(_SMALL_PX, generator.resolution)
-    share = shrunk(trust, size_px)
-    wanted = shrunk(image * trust, size_px) / share.clamp(min=1e-6)
+    wanted, share = shrunk_known(image, trust, _side_px(generator))
     weight = (share / _NOISE_STD**2).expand_as(wanted).flatten(1)
     identity = torch.eye(start.shape[2]).to(start)
     curvature = torch.stack([slopes.jacobian.T @ (row[:, None] * slopes.jacobian) for row in weight]) + identity
@@ -64,10 +63,9 @@ def likeliest(generator: Generator, image: Tensor, trust: Tensor, start: Tensor,
 
 def _small(pyramid: Pyramid, w_plus: Tensor) -> Tensor:
     """[N, 3, P, P], about 0..1."""
-    size_px = min(_SMALL_PX, pyramid.generator.resolution)
+    size_px = _side_px(pyramid.generator)
     return shrunk(pyramid.picture(w_plus, pyramid.faithful(size_px)), size_px)
 
 
-def _all_layers(generator: Generator, w: Tensor) -> Tensor:
-    """[N, W] to [N, L, W]."""
-    return w[:, None].expand(-1, generator.num_ws, -1)
+def _side_px(generator: Generator) -> int:
+    return min(_SMALL_PX, generator.resolution)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ostec.completion import losses
-from ostec.completion.search import shrunk
+from ostec.completion.search import shrunk, shrunk_known
 from ostec.interfaces import Judges
 from ostec.types import Shot
 
@@ -111,11 +111,9 @@ class Objective:
         return found
 
     def _target(self, size_px: int) -> tuple[Tensor, Tensor]:
-        """The image [N, 3, S, S] and the trust [N, 1, S, S] at a size; a mean over trusted pixels is trusted."""
+        """The image [N, 3, S, S] and the trust [N, 1, S, S] at a size."""
         if size_px not in self._at_size:
-            trust = shrunk(self.known.trust, size_px)
-            image = shrunk(self.known.image * self.known.trust, size_px) / trust.clamp(min=1e-6)
-            self._at_size[size_px] = image, trust
+            self._at_size[size_px] = shrunk_known(self.known.image, self.known.trust, size_px)
         return self._at_size[size_px]
 
     @torch.no_grad()

@@ -268,6 +268,12 @@ def shrunk(picture: Tensor, size_px: int) -> Tensor:
     return picture if picture.shape[-1] == size_px else F.avg_pool2d(picture, picture.shape[-1] // size_px)
 
 
+def shrunk_known(image: Tensor, trust: Tensor, size_px: int) -> tuple[Tensor, Tensor]:
+    """[N, C, R, R] and its trust [N, 1, R, R] at a size; a mean over trusted pixels is trusted."""
+    smaller = shrunk(trust, size_px)
+    return shrunk(image * trust, size_px) / smaller.clamp(min=1e-6), smaller
+
+
 def _size_at(plan: Plan, share: float) -> int:
     end = 0.0
     for size_px, part in plan.sizes_px:

@@ -106,10 +106,11 @@ class ViewSearch:
         if guess is not None and guess.shape[1:] != wanted:
             got, guess = tuple(guess.shape[1:]), None
             warnings = (f"the style encoder guesses latents of shape {got}, not the generator's {wanted}; {_WITHOUT}",)
-        if released or generator.has_normal_latents:
-            mean = generator.w_avg.repeat(len(images), generator.num_ws, 1)
-            start = mean if guess is None else guess
-            return start if released else likeliest(self.quick, images, objective.known.trust, start, seed), warnings
+        start = generator.w_avg.repeat(len(images), generator.num_ws, 1) if guess is None else guess
+        if released:
+            return start, warnings
+        if generator.has_normal_latents:
+            return likeliest(self.quick, images, objective.known.trust, start, seed), warnings
         random = best_of_random(self.quick, objective, len(images), _RANDOM_STARTS, seed)
         return random if guess is None else better_start(self.quick, objective, guess, random, seed), warnings
 
