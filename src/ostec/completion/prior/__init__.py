@@ -1,0 +1,1 @@
+"""Completion by what is known of faces."""

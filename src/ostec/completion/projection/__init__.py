@@ -1,0 +1,1 @@
+"""The paper's method: views completed by a face generator."""

@@ -1,0 +1,1 @@
+"""Photos in; meshes in and out; results."""

@@ -1,0 +1,1 @@
+"""Head models and their fitting."""

@@ -1,0 +1,1 @@
+"""A face's points."""

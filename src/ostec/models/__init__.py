@@ -1,1 +1,0 @@
-"""Networks and face models. Each file may be slow to import; `components` imports them by name."""

@@ -1,0 +1,1 @@
+"""Network definitions and the layouts of their files."""

@@ -1,0 +1,1 @@
+"""Textures onto other meshes."""
