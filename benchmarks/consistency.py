@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import ostec
+from ostec.files.photos import find_photos
 from ostec.geometry.raster import rasterise
 from ostec.geometry.render import render
 from ostec.geometry.texels import bake_texels
-from ostec.io import find_photos
 from ostec.types import Result
 
 _BAND_PX = 12

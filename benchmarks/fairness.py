@@ -22,8 +22,8 @@ from torch import Tensor
 
 import ostec
 from ostec.bench.scores import lab
+from ostec.files.photos import load_photo
 from ostec.geometry.texels import bake_texels
-from ostec.io import load_photo
 from ostec.texture.unwrap import TRUSTED, unwrap
 
 _GROUPS = {"very light or light": 41.0, "intermediate": 28.0, "tan": 10.0, "brown": -30.0, "dark": -90.0}

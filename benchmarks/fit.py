@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-import ostec.io
-from ostec.models.detect import load_detector
-from ostec.models.facemesh import face_points, load_facemesh_model
-from ostec.models.facemesh_net import EYE_CORNERS, load_facemesh_net
-from ostec.models.ict import load_ict_reconstructor
+import ostec.files.photos
+from ostec.detection.blazeface import load_detector
+from ostec.heads.facemesh import face_points, load_facemesh_model
+from ostec.heads.ict import load_ict_reconstructor
+from ostec.networks.facemesh_net import EYE_CORNERS, load_facemesh_net
 
 
 def main(folder: tyro.conf.Positional[Path], weights_dir: Path | None = None, limit: int = 143) -> None:
@@ -28,7 +28,7 @@ def main(folder: tyro.conf.Positional[Path], weights_dir: Path | None = None, li
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
     errors, inner, seconds = [], [], []
     for path in paths[:: max(1, len(paths) // limit)]:
-        photo = ostec.io.load_photo(path)
+        photo = ostec.files.photos.load_photo(path)
         for detection in detector(photo)[:1]:
             start = time.perf_counter()
             fit = reconstruct(photo, detection)

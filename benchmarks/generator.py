@@ -27,7 +27,7 @@ _ASKED = "THP_MEM_ALLOC_ENABLE" in os.environ  # before ostec, which sets it
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from ostec.models.stylegan2 import Generator  # noqa: E402
+from ostec.networks.stylegan2 import Generator  # noqa: E402
 
 _WIDTH = 512
 _CHANNEL_BASE, _CHANNEL_MAX = 32768, 512

@@ -20,9 +20,9 @@ import torch
 from generator import reference_generator, same_weights
 from torch import Tensor
 
-from ostec.completion.losses import log_cosh
-from ostec.completion.search import DEFAULT, search
-from ostec.models.stylegan2 import Generator
+from ostec.completion.projection.loss_terms import log_cosh
+from ostec.completion.projection.search import DEFAULT, search
+from ostec.networks.stylegan2 import Generator
 
 _RATE, _RISE, _FALL, _NOISE, _NOISE_UNTIL = 0.1, 0.05, 0.25, 0.05, 0.75
 """The projector's schedule: learning rate, shares of the steps in which it rises and falls, noise on the latent."""

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from ostec.io import find_photos
+from ostec.files.photos import find_photos
 
 
 def run(source_dir: Path, save_dir: Path, completer: str) -> float:

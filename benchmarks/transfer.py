@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 import tyro
 
-from ostec import components
-from ostec.retexture.inputs import source_mesh, target_mesh
-from ostec.retexture.run import transfer
+from ostec.registry import components
+from ostec.transfer.inputs import source_mesh, target_mesh
+from ostec.transfer.run import transfer
 
 
 def seconds(work: Callable[[], object]) -> float:

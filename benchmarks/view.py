@@ -20,12 +20,12 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from ostec.components import load_parts
+from ostec.completion.projection.released_blend import join_as_released
+from ostec.files.photos import load_photo
 from ostec.geometry.raster import rasterise
 from ostec.geometry.texels import bake_texels
-from ostec.io import load_photo
+from ostec.registry.components import load_parts
 from ostec.settings import Settings
-from ostec.texture.released import join_as_released
 from ostec.texture.shoot import shoot
 from ostec.texture.stitch import match_colour, stitch
 from ostec.texture.unwrap import TRUSTED, unwrap

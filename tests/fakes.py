@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 from synthetic import all_skin, head
 
-from ostec.batch import Event, Options, Summary, run_batch
+from ostec.batch.run import Event, Options, Summary, run_batch
 from ostec.errors import NoFace
+from ostec.files.photos import write_atomically
 from ostec.geometry.raster import rasterise
 from ostec.interfaces import Completer, Detector, Parts, Progress, Writer
-from ostec.io import write_atomically
 from ostec.settings import Settings
 from ostec.types import (
     Atlas,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ostec.models.graphonomy_graphs import coarse_graph, fine_from_coarse, parts_graph
+from ostec.original.graphonomy_graphs import coarse_graph, fine_from_coarse, parts_graph
 
 Tensors = dict[str, Tensor]
 Shapes = Iterator[tuple[str, tuple[int, ...]]]

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ostec.models.perceptual import Lpips
+from ostec.networks.lpips import Lpips
 
 WIDTHS = (4, 4, 8, 8, 16, 16, 16, 32, 32, 32, 32, 32, 32)
 """A sixteenth of VGG16's."""

@@ -6,11 +6,11 @@ import torch
 from synthetic import SHAPE, head
 from torch import Tensor
 
-from ostec.completion.face_prior import FacePrior, ReferenceHead
-from ostec.completion.gaussian import FaceGaussian
+from ostec.completion.prior.face_prior import FacePrior, ReferenceHead
+from ostec.completion.prior.gaussian import FaceGaussian
 from ostec.geometry.raster import rasterise
-from ostec.geometry.shading import harmonics
 from ostec.geometry.texels import bake_texels
+from ostec.light.shading import harmonics
 
 GRID_PX = 16
 

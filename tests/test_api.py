@@ -76,7 +76,7 @@ def test_a_photo_without_a_face_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_default_parts_are_built_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     choice = FakeChoice()
-    monkeypatch.setattr("ostec.components.load_parts", choice.load)
+    monkeypatch.setattr("ostec.registry.components.load_parts", choice.load)
     ostec._default_parts.cache_clear()
     path = make_photos(tmp_path, "a.jpg")[0]
     for _ in range(2):

@@ -32,7 +32,7 @@ LAYERS = {
         *("trunk.12", "trunk.13", "box", "points", "face"),
     ),
 }
-"""Layers of `ostec.models.mtcnn_nets` in the package's order; a PReLU has one array, the others two."""
+"""Layers of `ostec.original.mtcnn_nets` in the package's order; a PReLU has one array, the others two."""
 AFTER_FLATTENING = {"refine.trunk.9": (3, 3, 64), "output.trunk.12": (3, 3, 128)}
 """Layer -> (columns, rows, channels): how the package strings a map together; torch has channels, rows, columns."""
 
@@ -77,7 +77,7 @@ def read_arrays(packed: bytes) -> list[Array]:
 
 
 def named(network: str, arrays: list[Array]) -> Iterator[tuple[str, Array]]:
-    """(name, array) as `ostec.models.mtcnn_nets` wants them."""
+    """(name, array) as `ostec.original.mtcnn_nets` wants them."""
     rest = iter(arrays)
     for layer in LAYERS[network]:
         name = f"{network}.{layer}"

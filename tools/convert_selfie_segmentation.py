@@ -29,7 +29,7 @@ LAYERS = [
     *(f"from_{size}.{part}" for size in (16, 32, 64) for part in _UP),
     "mask",
 ]
-"""Layers of `ostec.models.selfie.SelfieNet` in the order in which the graph computes them."""
+"""Layers of `ostec.masking.selfie.SelfieNet` in the order in which the graph computes them."""
 TO_TORCH = {
     tflite.BuiltinOperator.CONV_2D: (0, 3, 1, 2),
     tflite.BuiltinOperator.DEPTHWISE_CONV_2D: (3, 0, 1, 2),

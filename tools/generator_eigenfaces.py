@@ -139,7 +139,7 @@ class Trainer:
             own.lerp_(other, 1 - keep)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What `ostec.models.stylegan2.Generator` is made of: the average, with random inputs for latents."""
+        """What `ostec.networks.stylegan2.Generator` is made of: the average, with random inputs for latents."""
         own = {name: t for name, t in self.average.tensors(1).items() if not name.startswith("mapping.")}
         return own | {"w_avg": torch.zeros_like(own["w_avg"])}
 

@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import ostec
+from ostec.files.photos import load_photo
 from ostec.geometry.align import ffhq_crop, warp
 from ostec.geometry.warp import apply_affine
 from ostec.interfaces import Parts
-from ostec.io import load_photo
 
 _WORKERS = 2
 _CHUNK = 20

@@ -19,13 +19,13 @@ from generator_views import views_of
 from torch import Tensor
 
 import ostec
-from ostec.completion.least_squares import likeliest
-from ostec.completion.objective import WEIGHTS
-from ostec.completion.view_search import Job, ViewSearch
+from ostec.completion.projection.loss import WEIGHTS
+from ostec.completion.projection.map_start import likeliest
+from ostec.completion.projection.view_search import Job, ViewSearch
 from ostec.interfaces import Judges
-from ostec.models.face_encoder import FaceEncoder, load_face_encoder
-from ostec.models.stylegan2 import Generator
-from ostec.models.stylegan2_files import load_generator
+from ostec.networks.face_encoder import FaceEncoder, load_face_encoder
+from ostec.networks.stylegan2 import Generator
+from ostec.networks.stylegan2_files import load_generator
 from ostec.settings import Settings
 from ostec.types import Shot
 

@@ -21,10 +21,10 @@ from generator_archive import listed, read_faces, sheet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ostec.models.identity import embeddings, load_mobilefacenet
-from ostec.models.landmarks import load_mesh_landmarks
-from ostec.models.stylegan2 import Generator
-from ostec.models.stylegan2_files import load_generator
+from ostec.landmarks.facemesh_landmarks import load_mesh_landmarks
+from ostec.networks.mobilefacenet import embeddings, load_mobilefacenet
+from ostec.networks.stylegan2 import Generator
+from ostec.networks.stylegan2_files import load_generator
 
 _COPY_QUANTILE, _COPY_NOISE = 0.05, 0.03
 _SHOWN, _BATCH = 24, 32

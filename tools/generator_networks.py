@@ -2,7 +2,7 @@
 
 Sources: "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020, section 2 and appendix B; "Progressive
 Growing of GANs", ICLR 2018, section 4.1 (weights are kept at unit scale and multiplied when used).
-The formulas are those of `ostec.models.stylegan2`, arranged for training: the smoothing of a layer that changes the
+The formulas are those of `ostec.networks.stylegan2`, arranged for training: the smoothing of a layer that changes the
 size is part of its kernel, so that a layer is one convolution; noise is drawn anew for every picture. `tensors()` gives
 the names and scales of the classes in the package, and a test holds the two together.
 """
@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ostec.models.stylegan2 import GAIN, SLOPE
-from ostec.models.stylegan2_discriminator import with_spread
+from ostec.networks.stylegan2 import GAIN, SLOPE
+from ostec.networks.stylegan2_discriminator import with_spread
 
 _GENERATOR = {4: 236, 8: 236, 16: 236, 32: 192, 64: 128, 128: 64, 256: 32}
 _DISCRIMINATOR = {256: 32, 128: 64, 64: 96, 32: 128, 16: 160, 8: 176, 4: 176}
@@ -199,7 +199,7 @@ class TrainedGenerator(nn.Module):
 
     @torch.no_grad()
     def tensors(self, latents: int = 16384) -> dict[str, Tensor]:
-        """What `ostec.models.stylegan2.Generator` is made of; the mean latent is that of so many, fixed ones."""
+        """What `ostec.networks.stylegan2.Generator` is made of; the mean latent is that of so many, fixed ones."""
         found = {"const": self.const, "clamp": torch.tensor(_UNBOUNDED), "w_avg": self.mean_latent(latents)}
         for i, layer in enumerate(self.mapping_layers):
             found |= cast(Scaled, layer).tensors(f"mapping.{i}")
@@ -257,7 +257,7 @@ class TrainedDiscriminator(nn.Module):
 
     @torch.no_grad()
     def tensors(self) -> dict[str, Tensor]:
-        """What `ostec.models.stylegan2_discriminator.Discriminator` is made of."""
+        """What `ostec.networks.stylegan2_discriminator.Discriminator` is made of."""
         found = {"clamp": torch.tensor(_UNBOUNDED)} | self.rgb.tensors("rgb")
         for px, block in self.blocks.items():
             for kind, layer in cast(nn.ModuleDict, block).items():

@@ -161,7 +161,7 @@ class Trainer:
         return torch.cat([self.average.synthesis(w).clamp(-1, 1).cpu() for w in latents.split(batch)])
 
     def networks(self) -> dict[str, Tensor]:
-        """Both networks, float16, by the names of `ostec.models.stylegan2_files`."""
+        """Both networks, float16, by the names of `ostec.networks.stylegan2_files`."""
         found = {f"generator.{name}": tensor for name, tensor in self.average.tensors().items()}
         found |= {f"discriminator.{name}": tensor for name, tensor in self.discriminator.tensors().items()}
         return {name: tensor.half() for name, tensor in found.items()}

@@ -21,8 +21,8 @@ from generator_archive import listed, write_faces
 from torch import Tensor
 
 import ostec
+from ostec.files.photos import load_photo
 from ostec.geometry.raster import rasterise
-from ostec.io import load_photo
 from ostec.settings import Settings
 from ostec.texture.shoot import shoot
 from ostec.texture.unwrap import TRUSTED

@@ -13,9 +13,9 @@ from ict_layout import MIRRORED, Head
 from scipy.interpolate import RBFInterpolator
 from scipy.spatial import KDTree
 
-from ostec.models.facemesh import FaceMeshModel
-from ostec.models.ict import UNIT_M, point_model
-from ostec.models.ict_fit import fit_points
+from ostec.heads.facemesh import FaceMeshModel
+from ostec.heads.ict import UNIT_M, point_model
+from ostec.heads.ict_fit import fit_points
 from ostec.types import Part
 
 SAMPLES = 6

@@ -18,10 +18,10 @@ from safetensors.torch import save_file
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-import ostec.io
+import ostec.files.photos
 from ostec.geometry.warp import similarity, warp
-from ostec.models.blaze import DATA_DIR, read_tensors
-from ostec.models.facemesh_net import CROP_PER_BOX, CROP_PX, FaceMeshNet
+from ostec.networks.facemesh_net import CROP_PER_BOX, CROP_PX, FaceMeshNet
+from ostec.weights.shipped import DATA_DIR, read_tensors
 
 OUT = DATA_DIR / "facemesh_mirror.safetensors"
 EXCLUDED_SOURCE = "SelfishGene/SFHQ-dataset"
@@ -39,7 +39,7 @@ def crops(faces: Path) -> Iterator[Tensor]:
     for row in rows[:: max(1, len(rows) // PORTRAITS)]:
         x0, y0, x1, y1 = (float(row[f"face_{corner}_px"]) for corner in ("x0", "y0", "x1", "y1"))
         centre, side_px = torch.tensor([(x0 + x1) / 2, (y0 + y1) / 2]), CROP_PER_BOX * max(x1 - x0, y1 - y0)
-        photo = ostec.io.load_photo(faces / row["file"])
+        photo = ostec.files.photos.load_photo(faces / row["file"])
         yield warp(photo.rgb, similarity(centre, side_px, 0.0, CROP_PX), (CROP_PX, CROP_PX))
 
 

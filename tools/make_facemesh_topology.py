@@ -21,9 +21,9 @@ import torch
 import tyro
 from facemesh_mean import Array, Index
 
-import ostec.io
-from ostec.models.detect import load_detector
-from ostec.models.facemesh_net import load_facemesh_net, mesh_points
+import ostec.files.photos
+from ostec.detection.blazeface import load_detector
+from ostec.networks.facemesh_net import load_facemesh_net, mesh_points
 
 OUT = Path(__file__).resolve().parents[1] / "src" / "ostec" / "data" / "facemesh_topology.npz"
 EXCLUDED_SOURCE = "SelfishGene/SFHQ-dataset"
@@ -50,7 +50,7 @@ def portrait_fits(faces: Path) -> Iterator[Array]:
         rows = [row for row in csv.DictReader(table) if row["source_repo"] != EXCLUDED_SOURCE]
     rows = [row for row in rows if row["file"].startswith("train/") and abs(float(row["yaw_deg"])) < MOST_YAW_DEG]
     for name in sorted(row["file"] for row in rows)[:: max(1, len(rows) // FITS)]:
-        photo = ostec.io.load_photo(faces / name)
+        photo = ostec.files.photos.load_photo(faces / name)
         found = detector(photo)
         if found:
             points, presence = mesh_points(net, photo, found[0])
@@ -83,7 +83,7 @@ def coarse_mesh(fits: list[Array], wheel: Path, ict: Path, mirror: Index) -> tup
 
 
 def make(fits: list[Array], wheel: Path, ict: Path, mirror: Index) -> dict[str, np.ndarray]:
-    """The file's arrays by name; `ostec.models.facemesh.facemesh_model` says what they are."""
+    """The file's arrays by name; `ostec.heads.facemesh.facemesh_model` says what they are."""
     shape, patches, coarse_mirror, oval = coarse_mesh(fits, wheel, ict, mirror)
     faces_count, coarse_count = len(mirror), len(shape)
     triangles = np.concatenate(patches)

@@ -19,10 +19,10 @@ from ict_openness import openness
 from make_facemesh_topology import portrait_fits
 from scipy.spatial import KDTree
 
-from ostec.models.facemesh import FaceMeshModel, load_facemesh_model
-from ostec.models.facemesh_net import load_facemesh_net
-from ostec.models.ict import UNIT_M
-from ostec.models.ict_files import TOPOLOGY_FILE, read_shapes
+from ostec.heads.facemesh import FaceMeshModel, load_facemesh_model
+from ostec.heads.ict import UNIT_M
+from ostec.heads.ict_files import TOPOLOGY_FILE, read_shapes
+from ostec.networks.facemesh_net import load_facemesh_net
 from ostec.types import Part
 
 FACEMESH_POINTS = 468
@@ -42,7 +42,7 @@ def outline(model: FaceMeshModel) -> np.ndarray:
 
 
 def make(head: Head, fits: list[np.ndarray], ict: Path) -> dict[str, np.ndarray]:
-    """The file's arrays by name; `ostec.models.ict.ict_model` says what they are."""
+    """The file's arrays by name; `ostec.heads.ict.ict_model` says what they are."""
     shapes, facemesh = read_shapes(ict), load_facemesh_model()
     deltas = shapes.deltas[:, head.kept] * np.float32(UNIT_M)
     skin, half = np.flatnonzero(head.part == Part.SKIN), len(head.faces) // 2

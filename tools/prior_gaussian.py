@@ -8,8 +8,8 @@ import torch
 from prior_textures import Textures
 from torch import Tensor
 
-from ostec.completion.gaussian import FaceGaussian
-from ostec.geometry.shading import harmonics
+from ostec.completion.prior.gaussian import FaceGaussian
+from ostec.light.shading import harmonics
 
 COMPONENTS = 150
 _SEEN_IN = 0.03

@@ -13,12 +13,12 @@ from torch.nn import functional as F
 
 import ostec
 from ostec.bench.holdout import shown_from
+from ostec.files.photos import load_photo
 from ostec.geometry.camera import rotation
 from ostec.geometry.raster import rasterise
-from ostec.geometry.shading import log_colour
 from ostec.geometry.texels import bake_texels
-from ostec.io import load_photo
-from ostec.models.facemesh import load_facemesh_model
+from ostec.heads.facemesh import load_facemesh_model
+from ostec.light.shading import log_colour
 from ostec.texture.unwrap import TRUSTED, unwrap, without_islands
 from ostec.types import Camera, Landmarks, Reconstruction
 

@@ -26,7 +26,7 @@ from generator_training import to_pictures
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ostec.models.stylegan2 import Generator
+from ostec.networks.stylegan2 import Generator
 
 STAGES = (
     Stage(16, 600, 0.01),

@@ -24,9 +24,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from ostec.models.face_encoder import FaceEncoder
-from ostec.models.stylegan2 import Generator
-from ostec.models.stylegan2_files import load_generator
+from ostec.networks.face_encoder import FaceEncoder
+from ostec.networks.stylegan2 import Generator
+from ostec.networks.stylegan2_files import load_generator
 
 _CHANNELS = {64: 64, 32: 96, 16: 128, 8: 192, 4: 256}
 _DENSE = 224

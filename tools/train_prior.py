@@ -19,9 +19,9 @@ from prior_gaussian import Albedo, domain_of, learn, without_light
 from prior_textures import Textures, collect_textures, pose_masks, training_photos
 from torch import Tensor
 
-from ostec.completion.face_prior import PRIOR_FILE, FacePrior, ReferenceHead, save_face_prior
-from ostec.completion.gaussian import FaceGaussian, condition
-from ostec.models.facemesh import load_facemesh_model
+from ostec.completion.prior.face_prior import PRIOR_FILE, FacePrior, ReferenceHead, save_face_prior
+from ostec.completion.prior.gaussian import FaceGaussian, condition
+from ostec.heads.facemesh import load_facemesh_model
 
 GRID_PX = 64
 _HELD_OUT = 180

@@ -7,6 +7,7 @@ from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ostec._version import __version__
 from ostec.errors import (
     BadGeometry,
     BadPhoto,
@@ -32,13 +33,11 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-    from ostec.components import demo_photo, load_parts
     from ostec.interfaces import Parts, Progress
-    from ostec.models.stylegan2_files import load_discriminator, load_generator
-    from ostec.retexture.run import transfer
+    from ostec.networks.stylegan2_files import load_discriminator, load_generator
+    from ostec.registry.components import demo_photo, load_parts
+    from ostec.transfer.run import transfer
     from ostec.types import Mesh, Photo, Result, TransferResult
-
-__version__ = "0.1.0"
 
 __all__ = [
     "BadGeometry",
@@ -73,11 +72,11 @@ _LAZY = {
     "Photo": "ostec.types",
     "Result": "ostec.types",
     "TransferResult": "ostec.types",
-    "demo_photo": "ostec.components",
-    "load_discriminator": "ostec.models.stylegan2_files",
-    "load_generator": "ostec.models.stylegan2_files",
-    "load_parts": "ostec.components",
-    "transfer": "ostec.retexture.run",
+    "demo_photo": "ostec.registry.components",
+    "load_discriminator": "ostec.networks.stylegan2_files",
+    "load_generator": "ostec.networks.stylegan2_files",
+    "load_parts": "ostec.registry.components",
+    "transfer": "ostec.transfer.run",
 }
 """Name -> the module it is imported from when first asked for: these need torch."""
 
@@ -100,7 +99,7 @@ def complete(
     are built once and kept for the process. `progress(stage, share)` is called as work goes on, share in 0..1;
     returning False stops it. Raises `BadPhoto`, `NoFace`, `Cancelled`, `MissingWeights`, `BadWeights`.
     """
-    from ostec.io import load_photo
+    from ostec.files.photos import load_photo
     from ostec.pipeline import complete_face, find_faces
 
     loaded = load_photo(photo)
@@ -111,6 +110,6 @@ def complete(
 
 @lru_cache(maxsize=1)
 def _default_parts() -> Parts:
-    from ostec.components import load_parts
+    from ostec.registry.components import load_parts
 
     return load_parts()

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ostec import __version__
+from ostec._version import __version__
 from ostec.errors import Cancelled, NoFace
 from ostec.geometry.camera import clip_matrix
 from ostec.geometry.render import portrait_camera, render

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from fakes import SETTINGS, FakeChoice, complete, detect, make_photos, run, write
 
-from ostec.batch import Event, Options, collect_photos
+from ostec.batch.run import Event, Options, collect_photos
 from ostec.errors import BadSettings, CannotWrite, MissingWeights
 from ostec.interfaces import Completer, Progress
 from ostec.settings import Settings
@@ -211,7 +211,7 @@ def start_slow_batch(source: Path, save_dir: Path) -> subprocess.Popen[str]:
     run in the background and do not."""
     heed = "import signal, fakes; signal.signal(signal.SIGINT, signal.default_int_handler)"
     command = [sys.executable, "-c", f"{heed}; fakes.run_slowly({str(source)!r}, {str(save_dir)!r})"]
-    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
     )

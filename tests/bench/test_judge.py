@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from small_lpips import Weights, save_script
 
 from ostec.bench.judge import load_judges
-from ostec.models.library import weights_folders
-from ostec.models.perceptual import Lpips
+from ostec.networks.lpips import Lpips
+from ostec.weights.locate import weights_folders
 
 
 def saved(weights: Weights, folder: Path) -> None:

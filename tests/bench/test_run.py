@@ -15,7 +15,7 @@ from fakes import FakeChoice, make_photos
 from PIL import Image
 from synthetic import head
 
-from ostec import __version__, cli, components
+from ostec import __version__, cli
 from ostec.bench.baselines import MeanFaceCompleter, NearestCompleter, PlainSkinCompleter, TeleaCompleter
 from ostec.bench.holdout import YAWS_DEG
 from ostec.bench.methods import BASELINES, known_methods, load_methods
@@ -23,9 +23,10 @@ from ostec.bench.record import FIGURES, Score
 from ostec.bench.run import Options, run_completion
 from ostec.errors import BadSettings, NoFace, UnknownComponent
 from ostec.geometry.raster import rasterise
-from ostec.geometry.shading import log_colour
 from ostec.geometry.texels import bake_texels
 from ostec.interfaces import Completer, Parts
+from ostec.light.shading import log_colour
+from ostec.registry import components
 from ostec.settings import Settings
 from ostec.texture.unwrap import TRUSTED
 from ostec.types import Atlas, Face, Photo, SkinMask, UVTexture

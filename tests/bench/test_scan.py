@@ -23,11 +23,11 @@ from ostec.bench.judge import Judges
 from ostec.bench.record import Score
 from ostec.bench.scan import LIGHTS, POSES_DEG, Scan, load_scan, placement, score_scan, true_colours
 from ostec.errors import BadGeometry
+from ostec.files.mesh_readers import bare_head
 from ostec.geometry.camera import rotation, to_camera, to_pixels
 from ostec.geometry.raster import rasterise
 from ostec.geometry.render import render
 from ostec.interfaces import Parts, Progress
-from ostec.meshinput import bare_head
 from ostec.settings import Settings
 from ostec.types import Atlas, Camera, Completed, Detection, Face, Photo, Reconstruction, UVTexture
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from fakes import FakeChoice, make_photos
 
-from ostec import __version__, cli, components
+from ostec import __version__, cli
 from ostec.errors import MissingWeights
-from ostec.models.stylegan2_files import load_generator
-from ostec.models.weight_files import LIBRARY
+from ostec.networks.stylegan2_files import load_generator
+from ostec.registry import components
+from ostec.weights.catalogue import LIBRARY
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("--texture-size", "64", "--frontal-size", "64")
 
 
@@ -194,7 +195,7 @@ def test_the_module_and_the_original_script_are_the_same_command(tmp_path: Path)
 def test_help_needs_no_network_library() -> None:
     code = (
         f"import sys; sys.path[:0] = {sys.path!r}\n"
-        "from ostec.cli import main\n"
+        "from ostec.cli.commands import main\n"
         "try: main(['run', '--help'])\n"
         "except SystemExit: print('torch' in sys.modules)"
     )
@@ -222,7 +223,7 @@ def test_unknown_weights_list_the_known_ones(capsys: pytest.CaptureFixture[str])
 
 
 def test_a_network_is_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = Path(__file__).parent / "data" / "golden" / "stylegan2_tf_32px.pkl"
+    source = Path(__file__).parents[1] / "data" / "golden" / "stylegan2_tf_32px.pkl"
     assert cli.main(["models", "convert", str(source), str(tmp_path / "own.safetensors")]) == 0
     assert load_generator(tmp_path / "own.safetensors").resolution == 32
     assert cli.main(["models", "convert", str(source), str(tmp_path / "own.pkl")]) == 2

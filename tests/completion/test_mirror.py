@@ -11,8 +11,8 @@ from synthetic import all_skin, head, paint, photograph
 
 from ostec.completion.mirror import MirrorCompleter
 from ostec.geometry.raster import rasterise
-from ostec.geometry.shading import fit_shading, harmonics
 from ostec.geometry.texels import bake_texels
+from ostec.light.shading import fit_shading, harmonics
 from ostec.settings import Settings
 from ostec.texture.unwrap import TRUSTED, unwrap
 from ostec.texture.views import PHOTO_PRIORITY

@@ -11,9 +11,7 @@ import torch.nn.functional as F
 from skimage.data import astronaut
 from torch import Tensor
 
-from ostec.errors import BadWeights
-from ostec.geometry.warp import apply_affine, invert_affine, similarity, warp
-from ostec.models.detect import (
+from ostec.detection.blazeface import (
     BlazeFaceDetector,
     BlazeFaceNet,
     load_detector,
@@ -22,6 +20,8 @@ from ostec.models.detect import (
     tile_views,
     whole_photo_views,
 )
+from ostec.errors import BadWeights
+from ostec.geometry.warp import apply_affine, invert_affine, similarity, warp
 from ostec.types import Detection, Photo
 
 FACE_PX = (173.0, 73.0, 277.0, 178.0)

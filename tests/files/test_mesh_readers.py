@@ -12,11 +12,11 @@ from synthetic import head, paint
 from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial
 
-from ostec import meshinput
 from ostec.errors import BadGeometry, BadPhoto
-from ostec.io import encode_png
-from ostec.meshfiles import encode_glb, encode_mtl, encode_obj, with_material
-from ostec.meshinput import read_mesh
+from ostec.files import mesh_readers
+from ostec.files.mesh_readers import read_mesh
+from ostec.files.mesh_writers import encode_glb, encode_mtl, encode_obj, with_material
+from ostec.files.photos import encode_png
 
 FACE, TEXTURE = head(), paint(64)
 SQUARE = "v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nvt 0 0\nvt 1 0\nvt 1 1\nvt 0 1\n"
@@ -116,7 +116,7 @@ def test_huge_meshes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     path = textured(tmp_path)
     for limit in ("MAX_TRIANGLES", "MAX_BYTES"):
         with monkeypatch.context() as patch, pytest.raises(BadGeometry, match="Decimate"):
-            patch.setattr(meshinput, limit, 1)
+            patch.setattr(mesh_readers, limit, 1)
             read_mesh(path)
 
 

@@ -16,8 +16,8 @@ import trimesh
 from PIL import Image
 from synthetic import SHAPE, head, paint
 
-from ostec.io import encode_png, to_8_bit
-from ostec.meshfiles import encode_glb, encode_mtl, encode_obj, split_at_seams, vertex_normals
+from ostec.files.mesh_writers import encode_glb, encode_mtl, encode_obj, split_at_seams, vertex_normals
+from ostec.files.photos import encode_png, to_8_bit
 from ostec.types import Reconstruction, Topology
 
 NAMES = ("plain", "two words", "Größe 写真 №1")

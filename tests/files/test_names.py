@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostec.naming import face_name, output_names
+from ostec.files.names import face_name, output_names
 
 STEMS = st.sampled_from(["a", "A", "a_face2", "a_frontal", "a_sheet", "a_face2_frontal", "b", "a.jpg", "summary", "é"])
 PHOTOS = st.lists(

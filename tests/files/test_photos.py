@@ -18,7 +18,7 @@ import torch
 from PIL import Image, ImageCms
 
 from ostec.errors import BadPhoto
-from ostec.io import MAX_PIXELS, encode_png, find_photos, load_photo, to_8_bit
+from ostec.files.photos import MAX_PIXELS, encode_png, find_photos, load_photo, to_8_bit
 from ostec.types import Photo
 
 HEIGHT, WIDTH = 40, 56

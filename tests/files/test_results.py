@@ -21,9 +21,9 @@ import trimesh
 from PIL import Image, ImageSequence
 from synthetic import head, paint, photograph
 
-from ostec import io, outputs
 from ostec.errors import BadSettings, CannotWrite
-from ostec.io import encode_sheet, remove_leftovers, to_8_bit, write_atomically
+from ostec.files import photos, results
+from ostec.files.photos import encode_sheet, remove_leftovers, to_8_bit, write_atomically
 from ostec.types import Completion, Result, Shot, UVTexture, View
 
 SHEET = [[("photo", torch.rand(3, 64, 64)), ("40° right", torch.rand(3, 64, 48))], [("wide", torch.rand(3, 20, 200))]]
@@ -51,7 +51,7 @@ def make_result(frontal: bool = False, **report: Any) -> Result:
         paint(48) if frontal else None,
         completions,
         {"sha256": "00", "settings": {"keep_intermediate": False}, **report},
-        outputs.make_writer(lambda result: SHEET),
+        results.make_writer(lambda result: SHEET),
     )
 
 
@@ -155,7 +155,7 @@ def test_a_film_shows_what_was_known_beside_what_was_found(tmp_path: Path) -> No
 
 def test_each_picture_is_encoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     count = []
-    monkeypatch.setattr(outputs, "encode_png", lambda rgb: count.append(1) or io.encode_png(rgb))
+    monkeypatch.setattr(results, "encode_png", lambda rgb: count.append(1) or photos.encode_png(rgb))
     make_result(frontal=True).save(tmp_path, "x", FORMATS)
     assert len(count) == 2
 
@@ -173,7 +173,7 @@ def test_a_report_stands_for_everything_else(tmp_path: Path, monkeypatch: pytest
                 raise CannotWrite("full")
             write_atomically(path, data)
 
-        monkeypatch.setattr(outputs, "write_atomically", write)
+        monkeypatch.setattr(results, "write_atomically", write)
         with pytest.raises(CannotWrite):
             result.save(tmp_path, "x")
         assert not (tmp_path / "x.json").exists()

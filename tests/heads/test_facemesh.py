@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import ostec.io
+import ostec.files.photos
+from ostec.detection.blazeface import load_detector
 from ostec.errors import BadWeights, MissingWeights, NoFace
 from ostec.geometry.align import similarity
 from ostec.geometry.camera import FACING, rotation, to_camera, to_pixels
-from ostec.models import facemesh
-from ostec.models.detect import load_detector
-from ostec.models.facemesh import fit_head, load_facemesh_model, read_facemesh_model
+from ostec.heads import facemesh
+from ostec.heads.facemesh import fit_head, load_facemesh_model, read_facemesh_model
 from ostec.types import Detection, Photo, Reconstruction
 
 SIZE = (480, 640)
@@ -132,12 +132,12 @@ def test_bad_model_files_are_named(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def reconstruct_file(assets: Path) -> Callable[..., Reconstruction]:
     """Reconstruct a file of the test faces, its mirror image too where asked for."""
-    from ostec.models.detect import load_detector
+    from ostec.detection.blazeface import load_detector
 
     detector, reconstructor = load_detector(), facemesh.load_facemesh_reconstructor()
 
     def reconstruct(name: str, flip: bool = False) -> Reconstruction:
-        photo = ostec.io.load_photo(assets / "faces" / name)
+        photo = ostec.files.photos.load_photo(assets / "faces" / name)
         detection = detector(photo)[0]
         if flip:
             width = photo.size[1]
@@ -171,7 +171,7 @@ def test_the_mirrored_photo_gives_the_mirrored_head(reconstruct_file: Callable[.
 
 def test_a_photo_upside_down_gives_the_same_head_turned() -> None:
     """Even though the detector, which knows upright faces, takes the eyes for each other."""
-    photo = ostec.io.load_photo(ostec.demo_photo())
+    photo = ostec.files.photos.load_photo(ostec.demo_photo())
     detection, reconstruct = load_detector()(photo)[0], facemesh.load_facemesh_reconstructor()
     size = torch.tensor([photo.size[1], photo.size[0]])
     mistaken = Detection(

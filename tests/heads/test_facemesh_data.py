@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ostec.models.facemesh import load_facemesh_model
-from ostec.models.facemesh_net import load_facemesh_net
+from ostec.heads.facemesh import load_facemesh_model
+from ostec.networks.facemesh_net import load_facemesh_net
 
 FLIP = torch.tensor([-1.0, 1.0, 1.0])
 IBUG_MIRROR = torch.tensor(

@@ -13,18 +13,18 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-import ostec.io
-from ostec.components import choose
+import ostec.files.photos
+from ostec.detection.blazeface import load_detector
 from ostec.errors import BadWeights, MissingWeights
 from ostec.geometry.camera import rotation, to_pixels
 from ostec.geometry.mesh import sphere
 from ostec.geometry.raster import rasterise
-from ostec.models import ict, ict_files
-from ostec.models.detect import load_detector
-from ostec.models.facemesh import face_points, load_facemesh_model, load_facemesh_reconstructor
-from ostec.models.ict_files import EXPRESSIONS, IDENTITIES, VERTICES, read_shapes, read_topology
-from ostec.models.weight_files import PARTS
+from ostec.heads import ict, ict_files
+from ostec.heads.facemesh import face_points, load_facemesh_model, load_facemesh_reconstructor
+from ostec.heads.ict_files import EXPRESSIONS, IDENTITIES, VERTICES, read_shapes, read_topology
+from ostec.registry.components import choose
 from ostec.types import Part
+from ostec.weights.catalogue import PARTS
 
 
 def small_arrays() -> dict[str, NDArray]:
@@ -210,7 +210,7 @@ def test_portraits_are_fitted_closely_and_like_the_other_reconstructor(model: ic
         files = sorted(row["file"] for row in csv.DictReader(table) if row["file"].startswith("test/"))[::24]
     errors = []
     for file in files:
-        photo = ostec.io.load_photo(assets / "faces" / file)
+        photo = ostec.files.photos.load_photo(assets / "faces" / file)
         detection = detector(photo)[0]
         points, presence = face_points(other._net, photo, detection)
         fit, peer = ict.fit_head(model, points, presence, photo.size), other(photo, detection)

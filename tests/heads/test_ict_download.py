@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from ostec.errors import BadWeights, CannotDownload
-from ostec.models import ict_download
-from ostec.models.download import check_downloaded
-from ostec.models.ict_download import NEUTRAL, SHAPES, download_ict, obj_vertices
-from ostec.models.ict_files import EXPRESSIONS, IDENTITIES
-from ostec.models.weight_files import ICT_FACEKIT, WeightFile
+from ostec.heads import ict_download
+from ostec.heads.ict_download import NEUTRAL, SHAPES, download_ict, obj_vertices
+from ostec.heads.ict_files import EXPRESSIONS, IDENTITIES
+from ostec.weights.catalogue import ICT_FACEKIT, WeightFile
+from ostec.weights.download import check_downloaded
 
 CORNERS = 5
 

@@ -7,9 +7,9 @@ import pytest
 from scipy.optimize import lsq_linear
 
 from ostec.geometry.camera import rotation
-from ostec.models import ict_fit
-from ostec.models.facemesh import load_facemesh_model
-from ostec.models.ict_fit import Array, PointModel, bounded_minimum, fit_points, projected, slid
+from ostec.heads import ict_fit
+from ostec.heads.facemesh import load_facemesh_model
+from ostec.heads.ict_fit import Array, PointModel, bounded_minimum, fit_points, projected, slid
 
 IDENTITIES, EXPRESSIONS = 6, 5
 FROZEN = IDENTITIES + 4

@@ -16,12 +16,12 @@ from PIL import Image
 from small_bfm import write_topology
 from synthetic import SHAPE, head
 
-from ostec.cli import main
-from ostec.components import demo_photo
+from ostec.cli.commands import main
 from ostec.errors import BadWeights, MissingWeights, NoFace
 from ostec.geometry.camera import clip_matrix, to_pixels
-from ostec.models import fitfile
-from ostec.models.fitfile import FitFileReconstructor
+from ostec.heads import npz_fit
+from ostec.heads.npz_fit import FitFileReconstructor
+from ostec.registry.components import demo_photo
 from ostec.types import Detection, Photo, Reconstruction
 
 ROOT = Path(__file__).parents[2]
@@ -209,7 +209,7 @@ def test_a_hostile_file_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_small_file_may_not_unpack_to_a_large_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fitfile, "_LARGEST_BYTES", 1 << 20)
+    monkeypatch.setattr(npz_fit, "_LARGEST_BYTES", 1 << 20)
     photo = beside(tmp_path, fit())
     with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("vertices.npy", bytes(1 << 21))

@@ -14,8 +14,8 @@ from small_bfm import KEPT, menpo_object, pickled, points, write_topology
 from synthetic import SHAPE
 
 from ostec.errors import BadWeights, MissingWeights
-from ostec.models.menpo_files import load_topology
-from ostec.models.pickles import array, attributes, unpickle
+from ostec.heads.ostec_topology import load_topology
+from ostec.weights.pickles import array, attributes, unpickle
 
 NAMES = ("trilist_full.pkl", "tcoords_alex.pkl", "mask_full2crop.pkl", "all_all_all_lands_ids.pkl")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ostec.components import build, demo_photo
+from ostec.files.photos import load_photo
 from ostec.geometry.align import apply_affine, ffhq_crop, warp
-from ostec.io import load_photo
-from ostec.models.landmarks import load_mesh_landmarks
+from ostec.landmarks.facemesh_landmarks import load_mesh_landmarks
+from ostec.registry.components import build, demo_photo
 
 
 @pytest.mark.parametrize("size", [64, 192, 512])

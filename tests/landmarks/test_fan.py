@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ostec.errors import BadWeights, MissingWeights
-from ostec.models.fan import Fan, fan_crop, load_fan, peaks
+from ostec.landmarks.fan import Fan, fan_crop, load_fan, peaks
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ostec.errors import BadWeights
-from ostec.models.blaze import DATA_DIR, read_tensors
-from ostec.models.selfie import SelfieNet, load_selfie_net, person_mask
+from ostec.masking.selfie import SelfieNet, load_selfie_net, person_mask
+from ostec.weights.shipped import DATA_DIR, read_tensors
 
 VECTOR = Path(__file__).parents[1] / "data" / "selfie_segmentation_congress_A000368.npz"
 """`rgb` [256, 256, 3] uint8 of a public domain portrait, `person` [256, 256] float16 by MediaPipe 0.10.21."""

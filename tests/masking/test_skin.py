@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ostec.geometry.align import apply_affine, warp
 from ostec.geometry.camera import cropped, to_pixels
-from ostec.models import segment
-from ostec.models.segment import MASK_PX, SkinSegmenter, Zones, head_square, occluders, skin_misfit
+from ostec.masking import skin
+from ostec.masking.skin import MASK_PX, SkinSegmenter, Zones, head_square, occluders, skin_misfit
 from ostec.types import Photo, Reconstruction
 
 SKIN = torch.tensor([0.78, 0.58, 0.48])
@@ -29,7 +29,7 @@ def crop(texture: Tensor, face: Reconstruction = FACE) -> tuple[Tensor, Zones, T
     """(picture, zones, normals, cosine to the camera) in mask pixels."""
     square = head_square(face)
     rgb, _ = warp(photograph(face, texture).rgb, square, (MASK_PX, MASK_PX))
-    normals, facing = segment.seen_normals(face, cropped(face.camera, square, (MASK_PX, MASK_PX)))
+    normals, facing = skin.seen_normals(face, cropped(face.camera, square, (MASK_PX, MASK_PX)))
     return rgb, Zones(apply_affine(square, face.landmarks.points_px)), normals, facing
 
 
@@ -97,7 +97,7 @@ def test_who_is_no_person_is_hidden() -> None:
 def test_the_mask_is_soft_lies_on_the_face_and_hides_the_background(
     yaw_deg: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(segment, "person_mask", lambda net, rgb: ALL)
+    monkeypatch.setattr(skin, "person_mask", lambda net, rgb: ALL)
     face = head(yaw_deg, size=320)
     photo: Photo = photograph(face, skin_texture(), background=0.05)
     mask = SkinSegmenter(None)(photo, face)  # pyright: ignore[reportArgumentType]

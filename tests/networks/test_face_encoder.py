@@ -11,7 +11,7 @@ from small_encoder import encoder_tensors
 from torch import Tensor
 
 from ostec.errors import BadWeights, MissingWeights
-from ostec.models.face_encoder import FaceEncoder, load_face_encoder
+from ostec.networks.face_encoder import FaceEncoder, load_face_encoder
 
 
 def test_sizes_come_from_the_tensors_and_any_picture_will_do() -> None:

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from ostec.errors import BadWeights, MissingWeights
 from ostec.geometry.warp import apply_affine, similarity, warp
-from ostec.models.blaze import DATA_DIR, pad_same, read_tensors
-from ostec.models.facemesh_net import FaceMeshNet, landmark_square, load_facemesh_net, mesh_points
+from ostec.networks.blaze import pad_same
+from ostec.networks.facemesh_net import FaceMeshNet, landmark_square, load_facemesh_net, mesh_points
 from ostec.types import Detection, Photo
+from ostec.weights.shipped import DATA_DIR, read_tensors
 
 LEFT_RIGHT_SWAPPED = [1, 0, 2, 3, 5, 4]
 """BlazeFace's six points after mirroring."""

@@ -9,8 +9,8 @@ import torch
 from small_iresnet import Small, embedded, small_iresnet
 
 from ostec.errors import BadWeights, MissingWeights
-from ostec.models.identity import embeddings
-from ostec.models.iresnet import IResNet, load_iresnet
+from ostec.networks.iresnet import IResNet, load_iresnet
+from ostec.networks.mobilefacenet import embeddings
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from small_iresnet import Small, embedded, exported, small_iresnet, written
 
 from ostec.errors import BadWeights, MissingWeights
-from ostec.models.iresnet_onnx import load_iresnet_onnx
+from ostec.networks.iresnet_onnx import load_iresnet_onnx
 
 FILES: dict[str, Callable[[Small], bytes]] = {
     "exported by torch": exported,

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ostec.errors import BadWeights, MissingWeights
-from ostec.models.perceptual import Lpips, load_lpips
+from ostec.networks.lpips import Lpips, load_lpips
 
 Tensors = dict[str, Tensor]
 KINDS = ("vgg", "alex", "squeeze")

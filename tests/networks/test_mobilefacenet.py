@@ -13,11 +13,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ostec.errors import BadGeometry, BadWeights, MissingWeights
+from ostec.files.photos import load_photo
 from ostec.geometry.align import ARCFACE_POINTS_PX, arcface_crop, invert_affine, warp
 from ostec.geometry.warp import apply_affine, similarity
-from ostec.io import load_photo
-from ostec.models.blaze import DATA_DIR, read_tensors
-from ostec.models.identity import MobileFaceNet, identity_similarity, load_mobilefacenet
+from ostec.networks.mobilefacenet import MobileFaceNet, identity_similarity, load_mobilefacenet
+from ostec.weights.shipped import DATA_DIR, read_tensors
 
 Tensors = dict[str, Tensor]
 STRIDED, RESIDUAL = {0, 5, 12}, {1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 13, 14}

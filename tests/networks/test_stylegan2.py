@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ostec.errors import BadWeights
-from ostec.models.stylegan2 import Generator, upsampled
-from ostec.models.stylegan2_discriminator import Discriminator, with_spread
+from ostec.networks.stylegan2 import Generator, upsampled
+from ostec.networks.stylegan2_discriminator import Discriminator, with_spread
 
 TAPS = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
 

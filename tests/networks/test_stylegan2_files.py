@@ -13,7 +13,7 @@ from torch import Tensor
 
 import ostec
 from ostec.errors import BadWeights, MissingWeights
-from ostec.models.stylegan2_files import converted, load_discriminator, load_generator
+from ostec.networks.stylegan2_files import converted, load_discriminator, load_generator
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 FILES = ("stylegan2_tf_32px.pkl", "stylegan2_ada_32px.pkl", "stylegan2_rosinality_32px.pt")

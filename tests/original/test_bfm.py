@@ -11,8 +11,8 @@ from scipy.io import loadmat, savemat
 from small_bfm import EXPRESSIONS, IDENTITIES, KEPT, TRIM, draw_numbers, write_bfm
 
 from ostec.errors import BadWeights, MissingWeights
-from ostec.models import matlab_files
-from ostec.models.bfm import load_bfm
+from ostec.original import matlab_files
+from ostec.original.bfm import load_bfm
 
 NAMES = ("01_MorphableModel.mat", "Exp_Pca.bin", "std_exp.txt", "BFM_exp_idx.mat", "BFM_front_idx.mat")
 

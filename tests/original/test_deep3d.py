@@ -13,11 +13,10 @@ from synthetic import SHAPE, head
 from torch import Tensor
 
 import ostec
-from ostec.components import build, choose
 from ostec.errors import BadGeometry, BadWeights, MissingWeights
 from ostec.geometry.camera import rotation, to_pixels
 from ostec.geometry.warp import apply_affine
-from ostec.models.deep3d import (
+from ostec.original.deep3d import (
     Coefficients,
     Deep3DNet,
     Deep3DReconstructor,
@@ -27,8 +26,9 @@ from ostec.models.deep3d import (
     load_deep3d_reconstructor,
     photo_camera,
 )
-from ostec.models.weight_files import PARTS
+from ostec.registry.components import build, choose
 from ostec.types import Detection, Landmarks, Photo, Reconstruction
+from ostec.weights.catalogue import PARTS
 
 IDENTITIES, EXPRESSIONS = 4, 3
 ANGLES, TRANSLATION = (0.1, -0.3, 0.05), (0.2, -0.1, 0.4)

@@ -12,10 +12,10 @@ import torch
 from small_bfm import KEPT, menpo_object, pickled, write_topology
 from synthetic import SHAPE, head
 
-from ostec.components import build
 from ostec.errors import BadWeights, MissingWeights, NoFace
 from ostec.geometry.camera import to_pixels
-from ostec.models.ganfit import GanfitReconstructor
+from ostec.original.ganfit import GanfitReconstructor
+from ostec.registry.components import build
 from ostec.types import Detection, Photo
 
 UNITS = 7.0

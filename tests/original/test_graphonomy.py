@@ -13,8 +13,8 @@ from small_graphonomy import PUBLIC_WIDTHS, Slowly, Tensors, shapes, small_state
 from torch import Tensor, nn
 
 from ostec.errors import BadWeights, MissingWeights
-from ostec.models.graphonomy import Graphonomy, load_graphonomy, parse
-from ostec.models.graphonomy_graphs import CLASSES, COARSE_CLASSES, coarse_graph, fine_from_coarse, parts_graph
+from ostec.original.graphonomy import Graphonomy, load_graphonomy, parse
+from ostec.original.graphonomy_graphs import CLASSES, COARSE_CLASSES, coarse_graph, fine_from_coarse, parts_graph
 
 STATE = small_state()
 PICTURES = torch.rand(2, 3, 67, 80, generator=torch.Generator().manual_seed(3))

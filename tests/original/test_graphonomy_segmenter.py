@@ -10,13 +10,13 @@ from small_graphonomy import small_state
 from synthetic import head, mirrored_head, photograph
 from torch import Tensor, nn
 
-from ostec.components import build, choose
 from ostec.errors import BadWeights, MissingWeights, UnknownComponent
 from ostec.geometry.align import apply_affine
 from ostec.geometry.camera import to_pixels
-from ostec.models.graphonomy import Graphonomy
-from ostec.models.graphonomy_graphs import CLASSES
-from ostec.models.graphonomy_segmenter import GraphonomySegmenter, skin_of
+from ostec.original.graphonomy import Graphonomy
+from ostec.original.graphonomy_graphs import CLASSES
+from ostec.original.graphonomy_segmenter import GraphonomySegmenter, skin_of
+from ostec.registry.components import build, choose
 from ostec.types import Photo, SkinMask
 
 FACE, HAIR, GLASSES = (CLASSES.index(name) for name in ("face", "hair", "sunglasses"))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ostec.errors import BadWeights, MissingWeights
-from ostec.models.iresnet_npy import load_iresnet_npy
+from ostec.original.iresnet_npy import load_iresnet_npy
 
 
 @pytest.fixture(scope="module")

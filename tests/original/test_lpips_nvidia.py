@@ -17,7 +17,7 @@ from small_lpips import Weights, save_script
 from torch import nn
 
 from ostec.errors import BadWeights, MissingWeights
-from ostec.models.perceptual_nvidia import load_nvidia_lpips
+from ostec.original.lpips_nvidia import load_nvidia_lpips
 
 STAGES = ("1_1", "1_2", "2_1", "2_2", "3_1", "3_2", "3_3", "4_1", "4_2", "4_3", "5_1", "5_2", "5_3")
 

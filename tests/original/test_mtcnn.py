@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from skimage.data import astronaut
 from torch import Tensor
 
-from ostec import components
+from ostec.detection.blazeface import load_detector
 from ostec.errors import BadWeights
-from ostec.models import mtcnn
-from ostec.models.detect import load_detector
-from ostec.models.facemesh import load_facemesh_reconstructor
-from ostec.models.mtcnn import MtcnnDetector, area_means, crops, squares, unlike_those_before
-from ostec.models.mtcnn_nets import MtcnnNets
+from ostec.heads.facemesh import load_facemesh_reconstructor
+from ostec.original import mtcnn
+from ostec.original.mtcnn import MtcnnDetector, area_means, crops, squares, unlike_those_before
+from ostec.original.mtcnn_nets import MtcnnNets
+from ostec.registry import components
 from ostec.types import Photo
 
 Picture = NDArray[np.uint8]

@@ -15,9 +15,9 @@ from small_keras import conv, layer, model, picture, write_keras
 from torch import Tensor
 
 from ostec.errors import BadWeights, MissingWeights
-from ostec.models.keras_files import read_keras
-from ostec.models.keras_graph import KerasGraph
-from ostec.models.style_encoder import load_style_encoder
+from ostec.original.keras_files import read_keras
+from ostec.original.keras_graph import KerasGraph
+from ostec.original.style_encoder import load_style_encoder
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 

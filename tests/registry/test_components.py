@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ostec import BadSettings, MissingWeights, UnknownComponent, components
-from ostec.components import DATA, KINDS, SHIPPED, build, check_shipped, choose, load_parts
+from ostec import BadSettings, MissingWeights, UnknownComponent
+from ostec.registry import components
+from ostec.registry.components import DATA, KINDS, SHIPPED, build, check_shipped, choose, load_parts
 
 
 def test_every_registered_part_exists() -> None:
@@ -72,7 +73,7 @@ def test_shipped_files_are_listed_with_their_checksums() -> None:
 
 
 def test_shipped_files_have_their_licence_line() -> None:
-    table = (Path(__file__).parents[1] / "THIRD_PARTY.md").read_text()
+    table = (Path(__file__).parents[2] / "THIRD_PARTY.md").read_text()
     for path in DATA.iterdir():
         assert path.name in table or path.name == "SHA256SUMS"
 

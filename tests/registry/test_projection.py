@@ -20,27 +20,28 @@ from small_stylegan2 import discriminator_tensors, generator_tensors
 from torch.nn import functional as F
 
 import ostec
-from ostec.assembly import licences, load_projection_completer, makes_faces
-from ostec.cli import main
-from ostec.completion.prior import load_prior_completer
-from ostec.completion.projection import ProjectionCompleter
-from ostec.components import choose, demo_photo
+from ostec.cli.commands import main
+from ostec.completion.prior.completer import load_prior_completer
+from ostec.completion.projection.completer import ProjectionCompleter
 from ostec.errors import BadWeights, MissingWeights
+from ostec.files.photos import load_photo
 from ostec.geometry.raster import rasterise
 from ostec.interfaces import Judges
-from ostec.io import load_photo
-from ostec.models import library, sources
-from ostec.models.library import find_generator, weights_folders
-from ostec.models.weight_files import GENERATORS, LIBRARY, WeightFile
+from ostec.registry import sources
+from ostec.registry.components import choose, demo_photo
+from ostec.registry.projection import licences, load_projection_completer, makes_faces
 from ostec.settings import Settings
 from ostec.texture.shoot import shoot
 from ostec.texture.views import plan_views
+from ostec.weights import locate
+from ostec.weights.catalogue import GENERATORS, LIBRARY, WeightFile
+from ostec.weights.locate import find_generator, weights_folders
 
-GOLDEN = Path(__file__).parent / "data" / "golden"
+GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 
 
 def test_without_a_generator_everything_needed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "PACKAGE", tmp_path / "package")
+    monkeypatch.setattr(locate, "PACKAGE", tmp_path / "package")
     with pytest.raises(MissingWeights) as error:
         ostec.load_parts(completer="projection", weights_dir=tmp_path)
     first = GENERATORS[0]
@@ -88,7 +89,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package that holds a small generator."""
     folder = tmp_path / "package"
     folder.mkdir()
-    monkeypatch.setattr(library, "PACKAGE", folder)
+    monkeypatch.setattr(locate, "PACKAGE", folder)
     pair = {f"generator.{n}": t for n, t in generator_tensors(32, width=8).items()}
     pair |= {f"discriminator.{n}": t for n, t in discriminator_tensors(32).items()}
     save_file({n: t.half() for n, t in pair.items()}, folder / "face_generator.safetensors")
@@ -176,7 +177,7 @@ def test_licences_name_what_is_used_and_nothing_that_is_outranked(tmp_path: Path
 
 
 def test_half_of_a_pair_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "PACKAGE", tmp_path / "package")
+    monkeypatch.setattr(locate, "PACKAGE", tmp_path / "package")
     touched(tmp_path, "vgg16-397923af.pth")
     assert licences("projection", tmp_path) == {}
     touched(tmp_path, "vgg16.pt")
@@ -276,18 +277,18 @@ def test_a_part_names_every_file_that_it_lacks(tmp_path: Path, monkeypatch: pyte
         WeightFile("b", "b.bin", "second", "by a form", None, "Fill in the form"),
         WeightFile("c", "c.bin", "third", "MIT", "https://example.org/c"),
     )
-    monkeypatch.setattr(library, "PARTS", {"head": (there, form, public)})
+    monkeypatch.setattr(locate, "PARTS", {"head": (there, form, public)})
     (tmp_path / "a.bin").write_bytes(b"")
-    assert not library.has("head", (tmp_path,))
+    assert not locate.has("head", (tmp_path,))
     with pytest.raises(
         MissingWeights, match="(?s)b.bin.*second; by a form.*Fill in the form\n.*c.bin.*models get c"
     ) as refused:
-        library.require("head", (tmp_path,))
+        locate.require("head", (tmp_path,))
     assert "a.bin" not in str(refused.value)
     for file in ("b.bin", "c.bin"):
         (tmp_path / file).write_bytes(b"")
-    assert library.has("head", (tmp_path,))
-    assert library.require("head", (tmp_path,)) == {f"{x}.bin": tmp_path / f"{x}.bin" for x in "abc"}
+    assert locate.has("head", (tmp_path,))
+    assert locate.require("head", (tmp_path,)) == {f"{x}.bin": tmp_path / f"{x}.bin" for x in "abc"}
 
 
 def test_the_generator_in_the_package_draws_heads_and_its_encoder_knows_them(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ostec.geometry.raster import rasterise
 from ostec.geometry.texels import bake_texels
-from ostec.models.facemesh import fit_head, load_facemesh_model
+from ostec.heads.facemesh import fit_head, load_facemesh_model
 from ostec.texture.features import MOUTH, chart_of_parts, feature_texture, with_features
 from ostec.texture.unwrap import unwrap
 from ostec.types import Camera, Face, Landmarks, Part, Photo, Reconstruction, SkinMask, Topology

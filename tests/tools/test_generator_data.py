@@ -14,8 +14,8 @@ from painted_faces import painted_faces
 from torch.nn import functional as F
 
 import ostec
-from ostec.components import demo_photo
 from ostec.geometry.align import warp
+from ostec.registry.components import demo_photo
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from small_stylegan2 import generator_tensors
 from synthetic import head
 
 from ostec.geometry.render import portrait_camera
-from ostec.models.stylegan2 import Generator
+from ostec.networks.stylegan2 import Generator
 from ostec.texture.views import FRONT
 from ostec.types import Shot
 

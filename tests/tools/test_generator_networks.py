@@ -9,9 +9,9 @@ import torch
 from generator_networks import Scaled, Sizes, Styled, TrainedDiscriminator, TrainedGenerator, mixed
 from safetensors.torch import save_file
 
-from ostec.models.stylegan2 import Generator
-from ostec.models.stylegan2_discriminator import Discriminator
-from ostec.models.stylegan2_files import load_networks
+from ostec.networks.stylegan2 import Generator
+from ostec.networks.stylegan2_discriminator import Discriminator
+from ostec.networks.stylegan2_files import load_networks
 
 SIZES = Sizes.of(32, 0.1)
 

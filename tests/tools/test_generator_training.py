@@ -16,7 +16,7 @@ from generator_archive import write_faces
 from generator_training import Recipe, Trainer
 from painted_faces import painted_faces
 
-from ostec.models.stylegan2_files import load_networks
+from ostec.networks.stylegan2_files import load_networks
 
 SIZE_PX, FACES = 32, 200
 

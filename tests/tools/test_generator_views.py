@@ -12,7 +12,7 @@ from generator_archive import listed, read_faces, write_faces
 from generator_views import views_of
 
 import ostec
-from ostec.components import demo_photo
+from ostec.registry.components import demo_photo
 
 ROW = {"file": "train/astronaut.jpg", "licence": "public domain", "source_repo": "", "commit": "", "source_path": ""}
 

@@ -14,7 +14,7 @@ from generator_training import to_pictures
 from painted_faces import painted_faces
 from train_eigenfaces import NETWORK, train
 
-from ostec.models.stylegan2_files import load_generator
+from ostec.networks.stylegan2_files import load_generator
 
 FACES = painted_faces(60, 32)
 RECIPE = Recipe((Stage(16, 80, 0.02), Stage(32, 80, 0.02)), batch=8, share=0.1)

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from small_stylegan2 import generator_tensors
 from train_encoder import linear_part, new_encoder, picture_loss, train
 
-from ostec.models.face_encoder import load_face_encoder
-from ostec.models.stylegan2 import Generator
+from ostec.networks.face_encoder import load_face_encoder
+from ostec.networks.stylegan2 import Generator
 
 TENSORS = generator_tensors(16, channels=12, width=16, z=16)
 

@@ -15,16 +15,16 @@ from torch import Tensor
 
 import ostec
 from ostec import cli
-from ostec.components import build, neutral_head
 from ostec.errors import BadGeometry, BadSettings, NoFace
+from ostec.files.mesh_readers import bare_head
+from ostec.files.mesh_writers import encode_glb, encode_mtl, encode_obj
+from ostec.files.photos import encode_png
 from ostec.geometry.camera import rotation
 from ostec.geometry.raster import rasterise
 from ostec.geometry.texels import bake_texels
-from ostec.io import encode_png
-from ostec.meshfiles import encode_glb, encode_mtl, encode_obj
-from ostec.meshinput import bare_head
-from ostec.retexture.find import POINTS, find_points
-from ostec.retexture.transfer import Pairs, transfer_texture
+from ostec.registry.components import build, neutral_head
+from ostec.transfer.find import POINTS, find_points
+from ostec.transfer.transfer import Pairs, transfer_texture
 from ostec.types import Mesh, TransferResult
 
 HEAD = neutral_head("mediapipe")

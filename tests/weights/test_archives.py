@@ -11,10 +11,10 @@ import torch
 from scipy.io import savemat
 
 from ostec.errors import BadWeights
-from ostec.models.archives import check_npz, entries_of
-from ostec.models.fan import load_fan
-from ostec.models.matlab_files import read_matrices
-from ostec.models.weights import read_stored
+from ostec.landmarks.fan import load_fan
+from ostec.original.matlab_files import read_matrices
+from ostec.weights.archives import check_npz, entries_of
+from ostec.weights.open import read_stored
 
 
 def archive(path: Path, packing: int = zipfile.ZIP_STORED, **files: bytes) -> Path:

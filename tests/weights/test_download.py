@@ -18,8 +18,8 @@ from safetensors.torch import save
 from small_iresnet import small_iresnet, written
 
 from ostec.errors import BadWeights, CannotDownload, CannotWrite
-from ostec.models.download import check_downloaded, download
-from ostec.models.weight_files import WeightFile
+from ostec.weights.catalogue import WeightFile
+from ostec.weights.download import check_downloaded, download
 
 DATA = save({"weight": torch.arange(40_000, dtype=torch.float32)})
 

@@ -20,8 +20,8 @@ import torch
 from torch._utils import _rebuild_tensor_v2
 
 from ostec.errors import BadWeights
-from ostec.models.pickles import array, entries, floats, number, tensor, unpickle, wrapped
-from ostec.models.stylegan2_files import load_generator
+from ostec.networks.stylegan2_files import load_generator
+from ostec.weights.pickles import array, entries, floats, number, tensor, unpickle, wrapped
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 MB = 1 << 20

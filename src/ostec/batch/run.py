@@ -17,11 +17,11 @@ from threading import RLock
 from typing import Any, Literal, Protocol
 
 from ostec.errors import BadPhoto, BadSettings, Cancelled, CannotWrite, NoFace, OstecError
+from ostec.files.done import Asked, ResultsFolder
+from ostec.files.names import face_name, output_names
+from ostec.files.photos import find_photos, load_photo, remove_leftovers, write_atomically
 from ostec.interfaces import Completer, Parts, Sharing
-from ostec.io import find_photos, load_photo, remove_leftovers, write_atomically
-from ostec.naming import face_name, output_names
 from ostec.pipeline import complete_face, find_faces
-from ostec.resume import Asked, ResultsFolder
 from ostec.settings import Settings
 from ostec.types import Result
 

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from ostec.completion.mirror import fit_to_texture, plain_skin
 from ostec.errors import UnknownComponent
-from ostec.geometry.shading import log_colour
 from ostec.interfaces import Progress
+from ostec.light.shading import log_colour
 from ostec.settings import Settings
 from ostec.texture.unwrap import TRUSTED
 from ostec.types import Atlas, Completed, Face, UVTexture

@@ -46,10 +46,10 @@ class Judges:
 
 def load_judges(weights_dir: Path | None) -> Judges:
     """The judges whose files are there, where all weight files are looked for. Raises `BadWeights`."""
-    from ostec.models.identity import identity_similarity, load_mobilefacenet
-    from ostec.models.library import find, weights_folders
-    from ostec.models.perceptual import load_lpips
-    from ostec.models.sources import LPIPS, Source, first_found
+    from ostec.networks.lpips import load_lpips
+    from ostec.networks.mobilefacenet import identity_similarity, load_mobilefacenet
+    from ostec.registry.sources import LPIPS, Source, first_found
+    from ostec.weights.locate import find, weights_folders
 
     identity, folders = None, weights_folders(weights_dir)
     if path := find(_IDENTITY, folders):

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from ostec.bench.baselines import MeanFaceCompleter, NearestCompleter, PlainSkinCompleter, TeleaCompleter
-from ostec.completion.face_prior import load_face_prior
-from ostec.components import COMPLETERS, build
+from ostec.completion.prior.face_prior import load_face_prior
 from ostec.errors import BadSettings, UnknownComponent
 from ostec.interfaces import Completer
+from ostec.registry.components import COMPLETERS, build
 from ostec.texture.fill import push_pull
 
 

@@ -16,16 +16,17 @@ from typing import Any, Literal
 import torch
 from rich.table import Table
 
-from ostec import __version__, components
+from ostec._version import __version__
 from ostec.bench.gallery import Gallery
 from ostec.bench.holdout import known_texture, score_hold_out
 from ostec.bench.judge import Judges, load_judges
 from ostec.bench.methods import load_methods
 from ostec.bench.record import FIGURES, Score, per_face, table_rows
 from ostec.errors import BadPhoto, BadSettings, OstecError
+from ostec.files.photos import cannot_write, encode_sheet, find_photos, load_photo, write_atomically
 from ostec.interfaces import Completer, Parts
-from ostec.io import cannot_write, encode_sheet, find_photos, load_photo, write_atomically
 from ostec.pipeline import find_faces
+from ostec.registry import components
 from ostec.settings import Settings
 from ostec.types import Photo
 

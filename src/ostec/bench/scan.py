@@ -20,13 +20,13 @@ from ostec.bench.judge import Judges
 from ostec.bench.record import Score
 from ostec.bench.scores import delta_e2000, psnr_db, seam_ratio, ssim, within_2_std
 from ostec.errors import BadGeometry, OstecError
+from ostec.files.mesh_readers import read_mesh
 from ostec.geometry.align import similarity
 from ostec.geometry.camera import rotation, to_clip, to_pixels
 from ostec.geometry.raster import interpolate
 from ostec.geometry.render import render
 from ostec.geometry.texels import bake_texels
 from ostec.interfaces import Completer, Parts
-from ostec.meshinput import read_mesh
 from ostec.pipeline import complete_face, find_faces, over_background
 from ostec.settings import Settings
 from ostec.texture.unwrap import TRUSTED

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg, subcommand
 
-from ostec import __version__
+from ostec._version import __version__
 from ostec.errors import OstecError
 from ostec.settings import Settings
 
 if TYPE_CHECKING:
-    from ostec.batch import Event, Options
+    from ostec.batch.run import Event, Options
     from ostec.bench.run import Outcome
 
 _DONE, _SOME_FAILED, _SET_UP, _INTERRUPTED = 0, 1, 2, 130
@@ -67,7 +67,7 @@ class Run:
     """Photos at work at the same time; their views are searched together, which takes more memory."""
 
     def __call__(self) -> int:
-        from ostec.batch import Options, collect_photos
+        from ostec.batch.run import Options, collect_photos
 
         options = Options(self.faces, _formats(self.formats), self.overwrite, self.batch_size)
         photos = collect_photos(self.source_dir, self.save_dir, self.recursive)
@@ -82,8 +82,8 @@ class Demo:
     """Folder for the results."""
 
     def __call__(self) -> int:
-        from ostec.batch import Options
-        from ostec.components import demo_photo
+        from ostec.batch.run import Options
+        from ostec.registry.components import demo_photo
 
         photo = demo_photo()
         code = _complete([photo], Run(photo, self.save_dir, _Settings(frontalize=True)), Options())
@@ -110,7 +110,7 @@ class Transfer:
 
     def __call__(self) -> int:
         from ostec.errors import NoFace
-        from ostec.retexture.run import transfer
+        from ostec.transfer.run import transfer
 
         try:
             result = transfer(self.source, self.target, self.texture_size, self.landmarks)
@@ -134,13 +134,13 @@ class Models:
     """get: where to; by default the folder that OSTEC_WEIGHTS names, or the user's data folder."""
 
     def __call__(self) -> int:
-        from ostec import cli_models
+        from ostec.cli import models
 
         if self.action == "get":
-            return cli_models.get(self.names, self.weights_dir, self.accept_licence, _complain)
+            return models.get(self.names, self.weights_dir, self.accept_licence, _complain)
         if self.action == "convert":
-            return cli_models.convert(self.names, _complain)
-        return cli_models.show() if self.action == "list" else cli_models.check(_complain)
+            return models.convert(self.names, _complain)
+        return models.show() if self.action == "list" else models.check(_complain)
 
 
 @dataclass(frozen=True)
@@ -216,9 +216,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _complete(photos: Sequence[Path], run: Run, options: Options) -> int:
-    from ostec.batch import run_batch
-    from ostec.components import choose
+    from ostec.batch.run import run_batch
     from ostec.errors import CannotWrite
+    from ostec.registry.components import choose
 
     reconstructor = _reconstructor(run)
     choice = choose(run.completer, reconstructor, run.device, detector=run.detector, segmenter=run.segmenter)

@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from ostec.components import DATA, SHIPPED, check_shipped
 from ostec.errors import BadSettings, OstecError, UnknownComponent
-from ostec.io import write_atomically
-from ostec.models.download import check_downloaded, download
-from ostec.models.ict_download import download_ict
-from ostec.models.library import find, weights_folders
-from ostec.models.stylegan2_files import converted
-from ostec.models.weight_files import ICT_FACEKIT, LIBRARY, WeightFile
+from ostec.files.photos import write_atomically
+from ostec.heads.ict_download import download_ict
+from ostec.networks.stylegan2_files import converted
+from ostec.registry.components import DATA, SHIPPED, check_shipped
+from ostec.weights.catalogue import ICT_FACEKIT, LIBRARY, WeightFile
+from ostec.weights.download import check_downloaded, download
+from ostec.weights.locate import find, weights_folders
 
 _DONE, _SET_UP = 0, 2
 Complain = Callable[[object, int], int]

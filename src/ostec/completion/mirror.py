@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ostec.completion.cavities import cavity_shade
-from ostec.geometry.shading import Shading, fit_shading, harmonics, log_colour
 from ostec.interfaces import Progress
+from ostec.light.cavities import cavity_shade
+from ostec.light.shading import Shading, fit_shading, harmonics, log_colour
 from ostec.settings import Settings
 from ostec.texture.grain import skin_grain
 from ostec.texture.stitch import stitch

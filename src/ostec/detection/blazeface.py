@@ -14,8 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ostec.geometry.warp import apply_affine, invert_affine, similarity, warp
-from ostec.models.blaze import DATA_DIR, BlazeBlock, SameConv2d, fill, read_tensors
+from ostec.networks.blaze import BlazeBlock, SameConv2d
 from ostec.types import Detection, Photo
+from ostec.weights.shipped import DATA_DIR, read_tensors
+from ostec.weights.tensors import fill
 
 INPUT_PX = 256
 PHOTO_SCORE, TILE_SCORE = 0.6, 0.75

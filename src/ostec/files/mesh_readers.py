@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ostec.errors import BadGeometry, BadPhoto
-from ostec.io import MIN_SIDE_PX, load_photo
-from ostec.objinput import OFF_CHART, read_obj
+from ostec.files.obj_reader import OFF_CHART, read_obj
+from ostec.files.photos import MIN_SIDE_PX, load_photo
 from ostec.types import Camera, Landmarks, Mesh, Reconstruction, Topology
 
 MAX_TRIANGLES = 2_000_000

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ostec import __version__
+from ostec._version import __version__
 from ostec.types import Reconstruction, Topology
 
 _FLOAT, _UINT16, _UINT32 = 5126, 5123, 5125

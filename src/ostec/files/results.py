@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ostec.errors import BadSettings, CannotWrite
-from ostec.io import cannot_write, encode_gif, encode_png, encode_sheet, to_8_bit, write_atomically
-from ostec.meshfiles import encode_glb, encode_mtl, encode_obj, with_material
+from ostec.files.mesh_writers import encode_glb, encode_mtl, encode_obj, with_material
+from ostec.files.photos import cannot_write, encode_gif, encode_png, encode_sheet, to_8_bit, write_atomically
 from ostec.types import Result, TransferResult
 
 Sheet = Sequence[Sequence[tuple[str, Tensor]]]

@@ -17,9 +17,9 @@ from torch import Tensor
 from ostec.errors import BadWeights, MissingWeights, NoFace
 from ostec.geometry.align import similarity
 from ostec.geometry.camera import angles_deg, to_pixels
-from ostec.models.blaze import DATA_DIR
-from ostec.models.facemesh_net import FaceMeshNet, load_facemesh_net, mesh_points
+from ostec.networks.facemesh_net import FaceMeshNet, load_facemesh_net, mesh_points
 from ostec.types import Camera, Detection, Landmarks, Mesh, Photo, Reconstruction, Topology
+from ostec.weights.shipped import DATA_DIR
 
 LEAST_PRESENCE = 0.5
 SURELY_UPRIGHT = 0.995

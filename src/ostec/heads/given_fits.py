@@ -15,7 +15,7 @@ from torch import Tensor
 from ostec.errors import BadWeights, MissingWeights, NoFace
 from ostec.geometry.align import similarity
 from ostec.geometry.camera import angles_deg, to_camera, to_pixels
-from ostec.models.facemesh import load_facemesh_model
+from ostec.heads.facemesh import load_facemesh_model
 from ostec.types import Camera, Detection, Landmarks, Photo, Reconstruction, Topology
 
 EYE_DISTANCE_M = 0.063

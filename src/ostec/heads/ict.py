@@ -17,12 +17,12 @@ from torch import Tensor
 
 from ostec.geometry.camera import angles_deg, to_pixels
 from ostec.geometry.mesh import sphere
-from ostec.models.facemesh import face_points, load_facemesh_model, similarity
-from ostec.models.facemesh_net import FaceMeshNet, load_facemesh_net
-from ostec.models.ict_files import MODEL_FILE, TOPOLOGY_FILE, Shapes, read_shapes, read_topology
-from ostec.models.ict_fit import Array, Fit, Index, PointModel, fit_points
-from ostec.models.library import require, weights_folders
+from ostec.heads.facemesh import face_points, load_facemesh_model, similarity
+from ostec.heads.ict_files import MODEL_FILE, TOPOLOGY_FILE, Shapes, read_shapes, read_topology
+from ostec.heads.ict_fit import Array, Fit, Index, PointModel, fit_points
+from ostec.networks.facemesh_net import FaceMeshNet, load_facemesh_net
 from ostec.types import Camera, Detection, Landmarks, Mesh, Part, Photo, Reconstruction, Topology
+from ostec.weights.locate import require, weights_folders
 
 UNIT_M = 0.01
 """ICT's unit, nearly: the outer corners of the eyes are 8.92 apart."""

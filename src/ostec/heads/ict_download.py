@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostec.errors import BadWeights, CannotWrite
-from ostec.models.download import sha256, transfer
-from ostec.models.ict_files import EXPRESSIONS, IDENTITIES, VERTICES
-from ostec.models.weight_files import WeightFile
+from ostec.heads.ict_files import EXPRESSIONS, IDENTITIES, VERTICES
+from ostec.weights.catalogue import WeightFile
+from ostec.weights.download import sha256, transfer
 
 NEUTRAL = "generic_neutral_mesh"
 SHAPES = (NEUTRAL, *(f"identity{k:03d}" for k in range(IDENTITIES)), *EXPRESSIONS)

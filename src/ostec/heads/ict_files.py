@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostec.errors import BadWeights, MissingWeights
-from ostec.models.archives import check_npz
-from ostec.models.blaze import DATA_DIR
+from ostec.weights.archives import check_npz
+from ostec.weights.shipped import DATA_DIR
 
 MODEL_FILE = "ict_face_model.npz"
 TOPOLOGY_FILE = DATA_DIR / "ict_topology.npz"

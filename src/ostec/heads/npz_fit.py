@@ -15,8 +15,7 @@ from torch import Tensor
 from ostec.errors import BadWeights
 from ostec.geometry.camera import to_pixels, toward_camera
 from ostec.geometry.mesh import vertex_normals
-from ostec.models.archives import check_npz
-from ostec.models.fits import (
+from ostec.heads.given_fits import (
     camera_of_projection,
     fits_beside,
     in_metres,
@@ -24,9 +23,10 @@ from ostec.models.fits import (
     of_this_face,
     reconstruction,
 )
-from ostec.models.library import require, weights_folders
-from ostec.models.menpo_files import load_topology
+from ostec.heads.ostec_topology import load_topology
 from ostec.types import Camera, Detection, Photo, Reconstruction, Topology
+from ostec.weights.archives import check_npz
+from ostec.weights.locate import require, weights_folders
 
 _KEYS = (
     *("vertices", "faces", "uv", "uv_faces", "paintable", "landmark_vertices", "landmarks_px"),

@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 
 from ostec.errors import BadWeights
-from ostec.models.pickles import array, attributes, number
-from ostec.models.weights import read_stored
 from ostec.types import Topology
+from ostec.weights.open import read_stored
+from ostec.weights.pickles import array, attributes, number
 
 NAME = "ostec"
 _TRIANGLES, _UV, _MASK, _LANDMARKS = (

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ostec.models.facemesh import load_facemesh_model
-from ostec.models.facemesh_net import CROP_PX, FaceMeshNet, load_facemesh_net
+from ostec.heads.facemesh import load_facemesh_model
+from ostec.networks.facemesh_net import CROP_PX, FaceMeshNet, load_facemesh_net
 
 
 class MeshLandmarks(nn.Module):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ostec.errors import BadWeights
-from ostec.models.perceptual import read_weights, require_finite
+from ostec.weights.tensors import read_weights, require_finite
 
 CROP_PX = 256
 HEAT_PX = 64

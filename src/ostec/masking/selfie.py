@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ostec.models.blaze import DATA_DIR, SameConv2d, fill, read_tensors
+from ostec.networks.blaze import SameConv2d
+from ostec.weights.shipped import DATA_DIR, read_tensors
+from ostec.weights.tensors import fill
 
 INPUT_PX = 256
 

@@ -15,8 +15,8 @@ from ostec.geometry.align import apply_affine, warp
 from ostec.geometry.camera import cropped, to_clip, to_pixels, toward_camera
 from ostec.geometry.mesh import vertex_normals
 from ostec.geometry.raster import interpolate, rasterise
-from ostec.geometry.shading import fit_shading, log_colour
-from ostec.models.selfie import SelfieNet, load_selfie_net, person_mask
+from ostec.light.shading import fit_shading, log_colour
+from ostec.masking.selfie import SelfieNet, load_selfie_net, person_mask
 from ostec.types import Photo, Reconstruction, SkinMask
 
 MASK_PX = 256

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ostec.errors import BadWeights
-from ostec.models.perceptual import read_weights
-from ostec.models.stylegan2 import Reader
+from ostec.weights.tensors import Reader, read_weights
 
 _REMEDY = "It is what tools/train_encoder.py writes."
 _LAST_PX, _LARGEST_PX = 4, 1024

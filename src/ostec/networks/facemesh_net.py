@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from ostec.geometry.warp import apply_affine, invert_affine, similarity, warp
-from ostec.models.blaze import DATA_DIR, BlazeBlock, SameConv2d, fill, read_tensors
+from ostec.networks.blaze import BlazeBlock, SameConv2d
 from ostec.types import Detection, Photo
+from ostec.weights.shipped import DATA_DIR, read_tensors
+from ostec.weights.tensors import fill
 
 CROP_PX = 192
 CROP_PER_BOX = 1.5

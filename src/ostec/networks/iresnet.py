@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ostec.errors import BadWeights
-from ostec.models.perceptual import read_weights, require_finite
+from ostec.weights.tensors import read_weights, require_finite
 
 EPS = 1e-5
 _SIDE_PX = 112

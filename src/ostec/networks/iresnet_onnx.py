@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ostec.errors import BadWeights
-from ostec.models.onnx_files import OnnxGraph, OnnxNode
-from ostec.models.perceptual import require_finite
-from ostec.models.weights import read_stored
+from ostec.weights.onnx_files import OnnxGraph, OnnxNode
+from ostec.weights.open import read_stored
+from ostec.weights.tensors import require_finite
 
 MEMBER = "w600k_r50.onnx"
 """The network in the archive `buffalo_l.zip`."""

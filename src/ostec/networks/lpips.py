@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ostec.errors import BadWeights
-from ostec.models.blaze import fill
-from ostec.models.weights import read_stored
+from ostec.weights.tensors import channels_of, fill, read_weights, require_finite
 
 _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)
@@ -72,38 +71,6 @@ _LAYOUTS = {
         (1, 4, 7, 9, 10, 11, 12),
     ),
 }
-
-
-def read_weights(path: Path, remedy: str) -> dict[str, Tensor]:
-    """The tensors by name of a `.safetensors` file or of what `torch.save` wrote.
-
-    `remedy` ends the message of `MissingWeights` and `BadWeights`.
-    """
-    tensors = read_stored(path, remedy)
-    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
-        raise BadWeights(f"{path} does not hold tensors by name. {remedy}")
-    return {str(name): tensor.detach() for name, tensor in tensors.items()}
-
-
-def channels_of(tensors: Mapping[str, Tensor], name: str, source: str) -> int:
-    """How many channels a layer gives, from its weight [out, ...]. Raises `BadWeights` naming `source`."""
-    if name not in tensors:
-        raise BadWeights(f"{source} lacks the tensor {name!r}.")
-    if tensors[name].ndim == 0 or tensors[name].shape[0] == 0:
-        raise BadWeights(f"{source}: the tensor {name!r} is empty.")
-    return tensors[name].shape[0]
-
-
-def require_finite(tensors: Mapping[str, Tensor], source: str, remedy: str = "") -> None:
-    """Raises `BadWeights` naming `source` where a tensor holds NaN or infinity, or a variance is negative.
-
-    `remedy` ends the message.
-    """
-    for name, tensor in tensors.items():
-        if not bool(tensor.isfinite().all()):
-            raise BadWeights(f"{source}: the tensor {name!r} holds numbers that are not finite. {remedy}".rstrip())
-        if name.endswith("running_var") and bool((tensor < 0).any()):
-            raise BadWeights(f"{source}: the tensor {name!r} holds negative variances. {remedy}".rstrip())
 
 
 class Fire(nn.Module):

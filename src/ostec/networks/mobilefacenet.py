@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from ostec.errors import BadWeights
 from ostec.geometry.align import ARCFACE_SIZE_PX, arcface_crop, warp
-from ostec.models.blaze import fill
-from ostec.models.perceptual import channels_of, read_weights, require_finite
+from ostec.weights.tensors import channels_of, fill, read_weights, require_finite
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _STRIDES = (2, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1, 1, 2, 1, 1)

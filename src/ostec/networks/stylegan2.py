@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ostec.errors import BadWeights
-from ostec.models.stylegan2_fused import FusedLayer, kernels
+from ostec.networks.stylegan2_fused import FusedLayer, kernels
+from ostec.weights.tensors import Reader
 
 Latents = tuple[Tensor, ...]
 
@@ -266,33 +266,3 @@ def upsampled(picture: Tensor) -> Tensor:
 def _fir(like: Tensor) -> Tensor:
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=like.dtype, device=like.device) / 8
     return torch.outer(taps, taps)
-
-
-class Reader:
-    """Takes tensors by name, and says what is wrong with them."""
-
-    def __init__(self, tensors: Mapping[str, Tensor], source: str) -> None:
-        self._tensors, self._source, self._left = tensors, source, set(tensors)
-
-    def __call__(self, name: str, shape: tuple[int | None, ...], finite: bool = True) -> Tensor:
-        """The tensor, float32; `shape` has None where any size will do. Raises `BadWeights`."""
-        if name not in self._tensors:
-            raise BadWeights(f"{self._source} lacks the tensor {name!r}.")
-        tensor = self._tensors[name].detach().float().clone(memory_format=torch.contiguous_format)
-        fits = tensor.ndim == len(shape) and all(
-            n > 0 and n == (want or n) for n, want in zip(tensor.shape, shape, strict=True)
-        )
-        if not fits:
-            wanted = [want or "any" for want in shape]
-            raise BadWeights(f"{self._source}: the tensor {name!r} is {list(tensor.shape)}, not {wanted}.")
-        if finite and not bool(torch.isfinite(tensor).all()):
-            raise BadWeights(f"{self._source}: the tensor {name!r} holds numbers that are not finite.")
-        self._left.discard(name)
-        return tensor
-
-    def finish(self) -> None:
-        """Raises `BadWeights` if a tensor was not asked for: then the file is of another network."""
-        if self._left:
-            raise BadWeights(
-                f"{self._source} holds tensors that this network has no place for: {sorted(self._left)[:5]}."
-            )

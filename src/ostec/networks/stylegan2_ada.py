@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ostec.models.pickles import NETWORK_TORCH, Node, entries, number, tensor
+from ostec.weights.pickles import NETWORK_TORCH, Node, entries, number, tensor
 
 _FIR = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
 

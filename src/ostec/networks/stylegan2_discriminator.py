@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ostec.models.stylegan2 import Reader, activated, blurred
+from ostec.networks.stylegan2 import activated, blurred
+from ostec.weights.tensors import Reader
 
 _GROUP = 4
 _EPS = 1e-8

@@ -16,10 +16,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ostec.errors import BadWeights
-from ostec.models import stylegan2_ada, stylegan2_rosinality, stylegan2_tensorflow
-from ostec.models.stylegan2 import Generator
-from ostec.models.stylegan2_discriminator import Discriminator
-from ostec.models.weights import read_stored
+from ostec.networks import stylegan2_ada, stylegan2_rosinality, stylegan2_tensorflow
+from ostec.networks.stylegan2 import Generator
+from ostec.networks.stylegan2_discriminator import Discriminator
+from ostec.weights.open import read_stored
 
 _GENERATOR, _DISCRIMINATOR = "generator.", "discriminator."
 _REMEDY = (

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ostec.models.pickles import NETWORK_TF, Node, array, entries
+from ostec.weights.pickles import NETWORK_TF, Node, array, entries
 
 _MAPPING_RATE = 0.01
 """Learning-rate multiplier of the mapping network: a factor at run time."""

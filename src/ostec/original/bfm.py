@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ostec.errors import BadWeights, MissingWeights
-from ostec.models.matlab_files import read_matrices
+from ostec.original.matlab_files import read_matrices
 
 _METRES = 1e-6
 """The files hold micrometres; Deep3DFaceRecon computes in decimetres."""

@@ -22,16 +22,16 @@ from torch.nn import functional as F
 from ostec.errors import BadGeometry, BadWeights
 from ostec.geometry.camera import FACING, angles_deg, to_pixels
 from ostec.geometry.warp import apply_affine, invert_affine, similarity, warp
+from ostec.heads.facemesh import load_facemesh_reconstructor
+from ostec.heads.ostec_topology import load_topology
 from ostec.interfaces import Reconstructor
-from ostec.models.bfm import BaselModel, load_bfm
-from ostec.models.facemesh import load_facemesh_reconstructor
-from ostec.models.facemesh_net import roll_deg
-from ostec.models.library import require, weights_folders
-from ostec.models.matlab_files import read_matrices
-from ostec.models.menpo_files import load_topology
-from ostec.models.perceptual import require_finite
-from ostec.models.weights import read_stored
+from ostec.networks.facemesh_net import roll_deg
+from ostec.original.bfm import BaselModel, load_bfm
+from ostec.original.matlab_files import read_matrices
 from ostec.types import Camera, Detection, Landmarks, Photo, Reconstruction, Topology
+from ostec.weights.locate import require, weights_folders
+from ostec.weights.open import read_stored
+from ostec.weights.tensors import require_finite
 
 CROP_PX = 224
 FOCAL_PX = 1015.0

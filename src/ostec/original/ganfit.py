@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ostec.errors import BadWeights
 from ostec.geometry.align import similarity
-from ostec.models.fits import (
+from ostec.heads.given_fits import (
     camera_of_projection,
     fits_beside,
     in_metres,
@@ -29,11 +29,11 @@ from ostec.models.fits import (
     of_this_face,
     reconstruction,
 )
-from ostec.models.library import require, weights_folders
-from ostec.models.menpo_files import load_topology
-from ostec.models.pickles import array, attributes, entries
-from ostec.models.weights import read_stored
+from ostec.heads.ostec_topology import load_topology
 from ostec.types import Camera, Detection, Photo, Reconstruction, Topology
+from ostec.weights.locate import require, weights_folders
+from ostec.weights.open import read_stored
+from ostec.weights.pickles import array, attributes, entries
 
 _EYE, _UP = (0.0, 0.0, 6.0), (0.0, 1.0, 0.0)
 _LARGEST_ERROR = 0.02

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ostec.errors import BadWeights
-from ostec.models.graphonomy_graphs import (
+from ostec.original.graphonomy_graphs import (
     CLASSES,
     COARSE_CLASSES,
     MIRRORED,
@@ -28,7 +28,7 @@ from ostec.models.graphonomy_graphs import (
     fine_from_coarse,
     parts_graph,
 )
-from ostec.models.perceptual import read_weights, require_finite
+from ostec.weights.tensors import read_weights, require_finite
 
 EPS = 1e-5
 _TRUNK = "xception_features"

@@ -16,10 +16,7 @@ from torch.nn import functional as F
 
 from ostec.geometry.align import apply_affine, warp
 from ostec.geometry.camera import cropped
-from ostec.models.graphonomy import Graphonomy, load_graphonomy, parse
-from ostec.models.graphonomy_graphs import CLASSES
-from ostec.models.library import require, weights_folders
-from ostec.models.segment import (
+from ostec.masking.skin import (
     LEAST_FACING,
     MASK_PX,
     Zones,
@@ -31,7 +28,10 @@ from ostec.models.segment import (
     skin_misfit,
     softened,
 )
+from ostec.original.graphonomy import Graphonomy, load_graphonomy, parse
+from ostec.original.graphonomy_graphs import CLASSES
 from ostec.types import Photo, Reconstruction, SkinMask
+from ostec.weights.locate import require, weights_folders
 
 FILE = "inference.pth"
 _SKIN = torch.tensor([CLASSES.index(name) for name in ("face", "torso skin")])

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from ostec.errors import BadWeights
-from ostec.models.iresnet import EPS, IResNet
-from ostec.models.pickles import entries, floats
-from ostec.models.weights import read_stored
+from ostec.networks.iresnet import EPS, IResNet
+from ostec.weights.open import read_stored
+from ostec.weights.pickles import entries, floats
 
 _EPS = 2e-5
 _GREY, _WHITE = 127.5, 255.0

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ostec.errors import BadWeights
-from ostec.models.keras_files import KerasFile
-from ostec.models.keras_layers import LAYERS, MEASURED, TRAINED, Layer, compute
+from ostec.original.keras_files import KerasFile
+from ostec.original.keras_layers import LAYERS, MEASURED, TRAINED, Layer, compute
 
 _MODELS = ("Model", "Functional", "Sequential")
 _CODE = ("Lambda", "TensorFlowOpLayer", "TFOpLambda")

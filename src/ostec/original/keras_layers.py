@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ostec.models.blaze import pad_same
+from ostec.networks.blaze import pad_same
 
 Config = Mapping[str, Any]
 Weights = Mapping[str, Tensor]

@@ -19,9 +19,9 @@ from typing import Any
 from torch import Tensor
 
 from ostec.errors import BadWeights
-from ostec.models.perceptual import Lpips
-from ostec.models.pickles import NETWORK_TF, Node, entries, floats
-from ostec.models.weights import read_stored
+from ostec.networks.lpips import Lpips
+from ostec.weights.open import read_stored
+from ostec.weights.pickles import NETWORK_TF, Node, entries, floats
 
 _PLACES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 """Of the convolutions among torchvision's `features`."""

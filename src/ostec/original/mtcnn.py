@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from numba import njit
 from torch import Tensor
 
-from ostec.models.blaze import DATA_DIR, read_tensors
-from ostec.models.mtcnn_nets import OUTPUT_PX, PROPOSAL_PX, REFINE_PX, MtcnnNets
+from ostec.original.mtcnn_nets import OUTPUT_PX, PROPOSAL_PX, REFINE_PX, MtcnnNets
 from ostec.types import Detection, Photo
+from ostec.weights.shipped import DATA_DIR, read_tensors
 
 SMALLEST_FACE_PX = 20
 _STEP = 0.709

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ostec.models.blaze import fill
+from ostec.weights.tensors import fill
 
 PROPOSAL_PX, REFINE_PX, OUTPUT_PX = 12, 24, 48
 """What the networks see of a face; the first looks at every second pixel."""

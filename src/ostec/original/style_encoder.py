@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ostec.errors import BadWeights
-from ostec.models.keras_files import read_keras
-from ostec.models.keras_graph import KerasGraph
+from ostec.original.keras_files import read_keras
+from ostec.original.keras_graph import KerasGraph
 
 _MEAN_BGR = (103.939, 116.779, 123.68)
 _REMEDY = "It comes with the models of https://github.com/barisgecer/OSTeC; see `ostec models list`."

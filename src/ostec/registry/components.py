@@ -15,25 +15,28 @@ if TYPE_CHECKING:
     from ostec.interfaces import Parts
     from ostec.types import Mesh
 
-DETECTORS = {"mediapipe": "ostec.models.detect:load_detector", "mtcnn": "ostec.models.mtcnn:load_mtcnn_detector"}
+DETECTORS = {
+    "mediapipe": "ostec.detection.blazeface:load_detector",
+    "mtcnn": "ostec.original.mtcnn:load_mtcnn_detector",
+}
 RECONSTRUCTORS = {
-    "ict": "ostec.models.ict:load_ict_reconstructor",
-    "mediapipe": "ostec.models.facemesh:load_facemesh_reconstructor",
-    "deep3d": "ostec.models.deep3d:load_deep3d_reconstructor",
-    "ganfit": "ostec.models.ganfit:load_ganfit_reconstructor",
-    "file": "ostec.models.fitfile:load_fit_file_reconstructor",
+    "ict": "ostec.heads.ict:load_ict_reconstructor",
+    "mediapipe": "ostec.heads.facemesh:load_facemesh_reconstructor",
+    "deep3d": "ostec.original.deep3d:load_deep3d_reconstructor",
+    "ganfit": "ostec.original.ganfit:load_ganfit_reconstructor",
+    "file": "ostec.heads.npz_fit:load_fit_file_reconstructor",
 }
 SEGMENTERS = {
-    "built-in": "ostec.models.segment:load_segmenter",
-    "graphonomy": "ostec.models.graphonomy_segmenter:load_graphonomy_segmenter",
-    "graphonomy-512": "ostec.models.graphonomy_segmenter:load_sharp_graphonomy_segmenter",
+    "built-in": "ostec.masking.skin:load_segmenter",
+    "graphonomy": "ostec.original.graphonomy_segmenter:load_graphonomy_segmenter",
+    "graphonomy-512": "ostec.original.graphonomy_segmenter:load_sharp_graphonomy_segmenter",
 }
 COMPLETERS = {
     "mirror": "ostec.completion.mirror:MirrorCompleter",
-    "prior": "ostec.completion.prior:load_prior_completer",
-    "projection": "ostec.assembly:load_projection_completer",
+    "prior": "ostec.completion.prior.completer:load_prior_completer",
+    "projection": "ostec.registry.projection:load_projection_completer",
 }
-HEADS = {"mediapipe": "ostec.models.facemesh:neutral_head", "ict": "ostec.models.ict:neutral_head"}
+HEADS = {"mediapipe": "ostec.heads.facemesh:neutral_head", "ict": "ostec.heads.ict:neutral_head"}
 """Name of a reconstructor -> "module:function" that gives its neutral head as a `Mesh`."""
 RASTERISERS = {"cpu": "ostec.geometry.raster:rasterise"}
 """Name -> "module:factory"; a rasteriser is a plain function, so there the factory is the part itself."""
@@ -84,7 +87,7 @@ SHIPPED = (
     Shipped("ict_topology.npz", "atlas and landmarks of ICT-FaceKit's head", "MIT", "tools/make_ict_topology.py"),
 )
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parent.parent / "data"
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ class Choice:
         found = {shipped.file: shipped.licence for shipped in SHIPPED}
         for name in self.names.values():
             if name in NEEDS_WEIGHTS:
-                found |= _find("ostec.assembly:licences")(name, self.weights_dir)
+                found |= _find("ostec.registry.projection:licences")(name, self.weights_dir)
         return found
 
     def load(self) -> Parts:
@@ -117,7 +120,7 @@ class Choice:
             segmenter=self._build("segmenter"),
             rasterise=self._build("rasteriser"),
             completer=self._build("completer"),
-            writer=_find("ostec.outputs:make_writer")(_find("ostec.report:draw_sheet")),
+            writer=_find("ostec.files.results:make_writer")(_find("ostec.files.sheet:draw_sheet")),
             names=self.names,
             licences=self.licences,
         )
@@ -140,8 +143,8 @@ def choose(
     Raises `UnknownComponent`, and `BadSettings` for a device that is not there.
     """
     device = _device(device)
-    folders = _find("ostec.models.library:weights_folders")(weights_dir)
-    has = _find("ostec.models.library:has")
+    folders = _find("ostec.weights.locate:weights_folders")(weights_dir)
+    has = _find("ostec.weights.locate:has")
     asked = {"completer": completer, "reconstructor": reconstructor, "detector": detector, "segmenter": segmenter}
     names = {}
     for kind, best_first in AUTO.items():
@@ -149,8 +152,8 @@ def choose(
         there = (known for known in best_first if known not in NEEDS_WEIGHTS or has(known, folders))
         names[kind] = next(there) if name == "auto" else name
         _factory(kind, names[kind])
-    searched = (*folders, _find("ostec.models.library:PACKAGE")) if names["completer"] == "projection" else folders
-    generator = _find("ostec.models.library:find_generator")(searched)
+    searched = (*folders, _find("ostec.weights.locate:PACKAGE")) if names["completer"] == "projection" else folders
+    generator = _find("ostec.weights.locate:find_generator")(searched)
     where = "the GPU" if device == "cuda" and names["completer"] in NEEDS_WEIGHTS else "the CPU"
     picked = f"{names['completer']} completion on the {names['reconstructor']} mesh, on {where}"
     return Choice(names, f"{picked}; {_better(names['completer'], generator)}.", device, weights_dir)

@@ -9,19 +9,19 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ostec.completion.prior import load_prior_completer
-from ostec.completion.projection import ProjectionCompleter, Style
-from ostec.completion.view_search import ViewSearch
+from ostec.completion.prior.completer import load_prior_completer
+from ostec.completion.projection.completer import ProjectionCompleter, Style
+from ostec.completion.projection.view_search import ViewSearch
+from ostec.detection.blazeface import load_detector
 from ostec.errors import BadWeights
 from ostec.geometry.raster import rasterise
 from ostec.interfaces import Generator, IdentityNet, Judges
-from ostec.models import sources
-from ostec.models.detect import load_detector
-from ostec.models.identity import embeddings
-from ostec.models.landmarks import load_mesh_landmarks
-from ostec.models.library import require_generator, weights_folders
-from ostec.models.weight_files import PARTS, SMALL_GENERATOR
+from ostec.landmarks.facemesh_landmarks import load_mesh_landmarks
+from ostec.networks.mobilefacenet import embeddings
+from ostec.registry import sources
 from ostec.types import Photo
+from ostec.weights.catalogue import PARTS, SMALL_GENERATOR
+from ostec.weights.locate import require_generator, weights_folders
 
 _LOOK_PX, _LEAST_PX = 256, 32
 _SMALL_STYLE = Style(portraits=False, finest_px=3, guess_trust=0.4)

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ostec.models import library
-from ostec.models.face_encoder import load_face_encoder
-from ostec.models.fan import load_fan
-from ostec.models.identity import load_mobilefacenet
-from ostec.models.iresnet import load_iresnet
-from ostec.models.iresnet_npy import load_iresnet_npy
-from ostec.models.iresnet_onnx import load_iresnet_onnx
-from ostec.models.library import find
-from ostec.models.perceptual import load_lpips
-from ostec.models.perceptual_nvidia import load_nvidia_lpips
-from ostec.models.style_encoder import load_style_encoder
-from ostec.models.stylegan2_files import load_networks
-from ostec.models.weight_files import ENCODER, GENERATORS, LANDMARKS, LIBRARY, SMALL_ENCODER, SMALL_GENERATOR
+from ostec.landmarks.fan import load_fan
+from ostec.networks.face_encoder import load_face_encoder
+from ostec.networks.iresnet import load_iresnet
+from ostec.networks.iresnet_onnx import load_iresnet_onnx
+from ostec.networks.lpips import load_lpips
+from ostec.networks.mobilefacenet import load_mobilefacenet
+from ostec.networks.stylegan2_files import load_networks
+from ostec.original.iresnet_npy import load_iresnet_npy
+from ostec.original.lpips_nvidia import load_nvidia_lpips
+from ostec.original.style_encoder import load_style_encoder
+from ostec.weights import locate
+from ostec.weights.catalogue import ENCODER, GENERATORS, LANDMARKS, LIBRARY, SMALL_ENCODER, SMALL_GENERATOR
+from ostec.weights.locate import find
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ NETWORKS: Mapping[str, Sequence[Source]] = {
     "encoder": (Source((ENCODER.file,), load_style_encoder),),
     "heat_maps": tuple(Source((entry.file,), load_fan) for entry in LANDMARKS),
 }
-"""Network -> where it can come from, best first. Every file is an entry of the library."""
+"""Network -> where it can come from, best first. Every file is an entry of the locate."""
 
 
 def first_found(sources: Sequence[Source], folders: Sequence[Path]) -> Found | None:
@@ -83,7 +83,7 @@ def chosen(folders: Sequence[Path]) -> dict[str, Found]:
 
     The small generator goes with its own encoder, which lies beside it, and with no other.
     """
-    found = {name: first_found(sources, (*folders, library.PACKAGE)) for name, sources in NETWORKS.items()}
+    found = {name: first_found(sources, (*folders, locate.PACKAGE)) for name, sources in NETWORKS.items()}
     generator = found["generator"]
     if generator is not None and generator.paths[0].name == SMALL_GENERATOR.file:
         own = generator.paths[0].with_name(SMALL_ENCODER.file)

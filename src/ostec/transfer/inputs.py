@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ostec.components import HEADS, neutral_head
 from ostec.errors import BadGeometry
-from ostec.meshinput import read_mesh
+from ostec.files.mesh_readers import read_mesh
+from ostec.registry.components import HEADS, neutral_head
 from ostec.types import Mesh, Result
 
 

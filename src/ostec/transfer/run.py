@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from ostec.components import build
+from ostec.files.results import save_transfer
 from ostec.interfaces import Detector, Reconstructor
-from ostec.outputs import save_transfer
-from ostec.retexture.inputs import read_landmarks, source_mesh, target_mesh
-from ostec.retexture.sheet import draw_transfer
-from ostec.retexture.transfer import detected_pairs, given_pairs, transfer_texture
+from ostec.registry.components import build
+from ostec.transfer.inputs import read_landmarks, source_mesh, target_mesh
+from ostec.transfer.sheet import draw_transfer
+from ostec.transfer.transfer import detected_pairs, given_pairs, transfer_texture
 from ostec.types import Mesh, Result, TransferResult
 
 

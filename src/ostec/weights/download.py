@@ -11,8 +11,8 @@ from pathlib import Path
 import requests
 
 from ostec.errors import BadWeights, CannotDownload, CannotWrite, OstecError
-from ostec.models.weight_files import WeightFile
-from ostec.models.weights import read_stored
+from ostec.weights.catalogue import WeightFile
+from ostec.weights.open import read_stored
 
 _ATTEMPTS, _PAUSE_S = 5, 2.0
 _CONNECT_S, _STALL_S = 15.0, 30.0

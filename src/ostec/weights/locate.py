@@ -9,7 +9,7 @@ from pathlib import Path
 from platformdirs import user_data_path
 
 from ostec.errors import MissingWeights
-from ostec.models.weight_files import GENERATORS, PARTS, WeightFile
+from ostec.weights.catalogue import GENERATORS, PARTS, WeightFile
 
 PACKAGE = Path(__file__).parent.parent / "data"
 """Where a generator and its encoder lie that come in the package."""

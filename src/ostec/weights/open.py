@@ -12,10 +12,10 @@ from numpy.lib import format as npy
 from safetensors.torch import load
 
 from ostec.errors import BadWeights, MissingWeights
-from ostec.models.archives import entries_of, read_entry
-from ostec.models.onnx_files import parse_onnx
-from ostec.models.pickles import unpickle, wrapped
-from ostec.models.torchscript_files import is_script, read_script
+from ostec.weights.archives import entries_of, read_entry
+from ostec.weights.onnx_files import parse_onnx
+from ostec.weights.pickles import unpickle, wrapped
+from ostec.weights.torchscript_files import is_script, read_script
 
 _LARGEST_BYTES = 4 << 30
 _ZIP, _OLD_TORCH = b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."

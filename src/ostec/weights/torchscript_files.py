@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ostec.models.archives import read_entry
-from ostec.models.pickles import Node, tensor, unpickle
+from ostec.weights.archives import read_entry
+from ostec.weights.pickles import Node, tensor, unpickle
 
 _MARK, _TREE = "/constants.pkl", "/data.pkl"
 _KINDS = {

@@ -13,9 +13,9 @@ from small_prior import MODEL, NORMALS, small_prior
 from synthetic import all_skin, head, paint, photograph
 from torch.nn import functional as F
 
-from ostec.completion.face_prior import PRIOR_FILE, load_face_prior, save_face_prior
 from ostec.completion.mirror import MirrorCompleter
-from ostec.completion.prior import PriorCompleter, calm_at_rim
+from ostec.completion.prior.completer import PriorCompleter, calm_at_rim
+from ostec.completion.prior.face_prior import PRIOR_FILE, load_face_prior, save_face_prior
 from ostec.errors import BadWeights, MissingWeights
 from ostec.geometry.raster import rasterise
 from ostec.geometry.texels import bake_texels

@@ -8,7 +8,7 @@ import pytest
 import torch
 from small_prior import MODEL, NORMALS, mirror_order, sample
 
-from ostec.completion.gaussian import condition, condition_slowly
+from ostec.completion.prior.gaussian import condition, condition_slowly
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ostec.completion.together import Together
+from ostec.completion.projection.batching import Together
 
 
 class Work:

@@ -11,17 +11,17 @@ import torch
 from small_stylegan2 import generator_tensors, without_mapping
 from synthetic import all_skin, head, paint, photograph
 
-from ostec.completion.film import FRAMES
-from ostec.completion.least_squares import likeliest
 from ostec.completion.mirror import MirrorCompleter
-from ostec.completion.objective import WEIGHTS, terms_in_use
-from ostec.completion.projection import ProjectionCompleter, Style
-from ostec.completion.view_search import Answer, Job, ViewSearch
+from ostec.completion.projection.completer import ProjectionCompleter, Style
+from ostec.completion.projection.film import FRAMES
+from ostec.completion.projection.loss import WEIGHTS, terms_in_use
+from ostec.completion.projection.map_start import likeliest
+from ostec.completion.projection.view_search import Answer, Job, ViewSearch
 from ostec.errors import Cancelled
 from ostec.geometry.raster import rasterise
 from ostec.geometry.texels import bake_texels
 from ostec.interfaces import Encoder, Judges
-from ostec.models.stylegan2 import Generator
+from ostec.networks.stylegan2 import Generator
 from ostec.settings import Settings
 from ostec.texture.shoot import shoot
 from ostec.texture.unwrap import TRUSTED, unwrap
@@ -125,7 +125,7 @@ def test_tuning_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(generator: Generator, objective: object, w_plus: torch.Tensor, steps: int, tell: object):
         return generator.synthesis(w_plus), torch.full((len(w_plus),), torch.inf)
 
-    monkeypatch.setattr("ostec.completion.view_search.tuned_pictures", fails)
+    monkeypatch.setattr("ostec.completion.projection.view_search.tuned_pictures", fails)
     done = complete(settings=Settings(texture_size=SIZE, iterations=2, tune=2))
     assert any("tuning gave no finite loss" in warning for warning in done.notes["warnings"])
 

@@ -10,14 +10,14 @@ from small_fan import small_fan
 from small_lpips import Weights
 from small_stylegan2 import discriminator_tensors, generator_tensors
 
-from ostec.completion.objective import WEIGHTS, Known, Objective
-from ostec.completion.optimisers import Ggt
+from ostec.completion.projection.loss import WEIGHTS, Known, Objective
+from ostec.completion.projection.optimisers import Ggt
 from ostec.geometry.warp import warp
 from ostec.interfaces import Judges
-from ostec.models.fan import Fan
-from ostec.models.landmarks import load_mesh_landmarks
-from ostec.models.stylegan2 import Generator
-from ostec.models.stylegan2_discriminator import Discriminator
+from ostec.landmarks.facemesh_landmarks import load_mesh_landmarks
+from ostec.landmarks.fan import Fan
+from ostec.networks.stylegan2 import Generator
+from ostec.networks.stylegan2_discriminator import Discriminator
 
 SIZE = 64
 GENERATOR = Generator(generator_tensors(resolution=SIZE, channels=8))

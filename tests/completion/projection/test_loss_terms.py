@@ -9,7 +9,7 @@ import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from ostec.completion import losses
+from ostec.completion.projection import loss_terms
 
 SEEN = torch.ones(2, 1, 32, 32)
 
@@ -19,10 +19,10 @@ def pictures(seed: int, size: int = 32) -> Tensor:
 
 
 def of_features(generated: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    return losses.feature_loss(*((x * mask)[:, :, ::2, ::2] * 3 for x in (generated, target)))
+    return loss_terms.feature_loss(*((x * mask)[:, :, ::2, ::2] * 3 for x in (generated, target)))
 
 
-TERMS = {"log_cosh": losses.log_cosh, "ms_ssim": losses.ms_ssim_loss, "features": of_features}
+TERMS = {"log_cosh": loss_terms.log_cosh, "ms_ssim": loss_terms.ms_ssim_loss, "features": of_features}
 
 
 @pytest.mark.parametrize("name", TERMS)
@@ -56,13 +56,13 @@ def test_log_cosh_of_known_differences() -> None:
     target = torch.zeros(2, 3, 8, 8)
     generated = torch.stack([torch.full((3, 8, 8), 0.1 / 255), torch.full((3, 8, 8), 100 / 255)])
     truth = torch.tensor([math.log(math.cosh(0.1)), 100 - math.log(2)])
-    assert torch.allclose(losses.log_cosh(generated, target, torch.ones(2, 1, 8, 8)), truth, rtol=1e-3)
+    assert torch.allclose(loss_terms.log_cosh(generated, target, torch.ones(2, 1, 8, 8)), truth, rtol=1e-3)
 
 
 def test_one_scale_is_the_ssim_of_scikit_image() -> None:
     """Pictures of 21 px have room for one scale only."""
     first, second = pictures(0, 21), pictures(1, 21) * 0.5 + pictures(0, 21) * 0.5
-    ours = losses.ms_ssim_loss(second, first, torch.ones(2, 1, 21, 21))
+    ours = loss_terms.ms_ssim_loss(second, first, torch.ones(2, 1, 21, 21))
     for i in range(2):
         a, b = first[i].permute(1, 2, 0).numpy(), second[i].permute(1, 2, 0).numpy()
         theirs = structural_similarity(
@@ -83,13 +83,13 @@ def test_coarse_differences_count_at_more_scales_than_fine_ones() -> None:
     plane = torch.full((1, 3, 256, 256), 0.5)
     fine, coarse = (plane + 0.1 * torch.sin(axis * waves).expand(1, 3, 256, 256) for waves in (100, 8))
     seen = torch.ones(1, 1, 256, 256)
-    assert float(losses.ms_ssim_loss(coarse, plane, seen)) > 1.5 * float(losses.ms_ssim_loss(fine, plane, seen))
+    assert float(loss_terms.ms_ssim_loss(coarse, plane, seen)) > 1.5 * float(loss_terms.ms_ssim_loss(fine, plane, seen))
 
 
 def test_latent_penalty_is_the_distance_from_the_mean() -> None:
     w_avg = torch.randn(8)
     w_plus = w_avg + torch.tensor([0.0, 0.5])[:, None, None].expand(2, 4, 8)
-    assert torch.allclose(losses.latent_penalty(w_plus, w_avg), torch.tensor([0.0, 4.0]))
+    assert torch.allclose(loss_terms.latent_penalty(w_plus, w_avg), torch.tensor([0.0, 4.0]))
 
 
 def test_realism_falls_where_the_discriminator_is_convinced() -> None:
@@ -97,26 +97,26 @@ def test_realism_falls_where_the_discriminator_is_convinced() -> None:
         return picture.mean().view(1, 1) * 4
 
     shades = torch.tensor([0.1, 0.9])[:, None, None, None].expand(2, 3, 8, 8)
-    dark, bright = losses.realism_loss(bright_is_real, shades).tolist()
+    dark, bright = loss_terms.realism_loss(bright_is_real, shades).tolist()
     assert bright < math.log(2) < dark
 
 
 def test_landmark_loss_is_in_shares_of_the_picture() -> None:
     wanted = torch.rand(2, 68, 2) * 64
     off = wanted + torch.tensor([6.4, 0.0])
-    assert torch.allclose(losses.landmark_loss(off, wanted, 64), torch.full((2,), 0.01))
+    assert torch.allclose(loss_terms.landmark_loss(off, wanted, 64), torch.full((2,), 0.01))
     off[:, :34] = wanted[:, :34]
-    assert torch.allclose(losses.landmark_loss(off, wanted, 64), torch.full((2,), 0.005))
+    assert torch.allclose(loss_terms.landmark_loss(off, wanted, 64), torch.full((2,), 0.005))
 
 
 def test_heat_maps_that_do_not_meet_cost_the_squares_of_both() -> None:
     seen, drawn = torch.zeros(2, 68, 8, 8), torch.zeros(2, 68, 8, 8)
     seen[1, 0, 2, 2], drawn[1, 0, 5, 5], drawn[1, 1, 3, 3], seen[1, 1, 3, 3] = 1.0, 2.0, 1.0, 1.0
-    assert torch.allclose(losses.heat_map_loss(seen, drawn), torch.tensor([0.0, 5 / 64]))
+    assert torch.allclose(loss_terms.heat_map_loss(seen, drawn), torch.tensor([0.0, 5 / 64]))
 
 
 def test_identity_loss_is_one_minus_the_cosine() -> None:
     wanted = torch.tensor([[1.0, 0], [1, 0], [1, 0]])
     assert torch.allclose(
-        losses.identity_loss(torch.tensor([[2.0, 0], [0, 3], [-1, 0]]), wanted), torch.tensor([0.0, 1, 2])
+        loss_terms.identity_loss(torch.tensor([[2.0, 0], [0, 3], [-1, 0]]), wanted), torch.tensor([0.0, 1, 2])
     )

@@ -10,8 +10,8 @@ from small_stylegan2 import generator_tensors, without_mapping
 from torch import Tensor
 
 from ostec.bench.scores import psnr_db
-from ostec.completion.least_squares import _NOISE_STD, likeliest
-from ostec.models.stylegan2 import Generator
+from ostec.completion.projection.map_start import _NOISE_STD, likeliest
+from ostec.networks.stylegan2 import Generator
 
 LAYERS, WIDTH, SIDE = 4, 6, 8
 TENSORS = without_mapping(generator_tensors(32, channels=12, width=16, z=16))

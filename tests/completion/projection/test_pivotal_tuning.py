@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from small_stylegan2 import generator_tensors
 
-from ostec.completion.losses import log_cosh
-from ostec.completion.tuning import tuned_pictures
-from ostec.models.stylegan2 import Generator
+from ostec.completion.projection.loss_terms import log_cosh
+from ostec.completion.projection.pivotal_tuning import tuned_pictures
+from ostec.networks.stylegan2 import Generator
 
 GENERATOR = Generator(generator_tensors(resolution=16, channels=8))
 LATENT = GENERATOR.w_avg.repeat(2, GENERATOR.num_ws, 1)

@@ -9,9 +9,9 @@ import pytest
 import torch
 from synthetic import all_skin, head, paint, photograph
 
+from ostec.completion.projection.released_blend import blend, join_as_released, source_texture
 from ostec.geometry.raster import rasterise
 from ostec.geometry.texels import bake_texels
-from ostec.texture.released import blend, join_as_released, source_texture
 from ostec.types import Atlas, Face, UVTexture
 
 SIZE = 256

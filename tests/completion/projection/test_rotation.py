@@ -7,7 +7,7 @@ import torch
 from synthetic import all_skin, head, paint, photograph
 from torch import Tensor
 
-from ostec.completion.rotation import complete_by_rotation, over, plainly, seamless, smoothed_within
+from ostec.completion.projection.rotation import complete_by_rotation, over, plainly, seamless, smoothed_within
 from ostec.geometry.raster import rasterise
 from ostec.geometry.render import portrait_camera, render
 from ostec.geometry.texels import bake_texels

@@ -11,12 +11,12 @@ from small_stylegan2 import generator_tensors
 from torch import Tensor
 
 from ostec.bench.scores import psnr_db
-from ostec.completion.objective import Known, Objective
-from ostec.completion.optimisers import Ggt, full_matrix_step
-from ostec.completion.search import DEFAULT, ORIGINAL, Plan, Pyramid, best_of_random, search, shrunk
+from ostec.completion.projection.loss import Known, Objective
+from ostec.completion.projection.optimisers import Ggt, full_matrix_step
+from ostec.completion.projection.search import DEFAULT, ORIGINAL, Plan, Pyramid, best_of_random, search, shrunk
 from ostec.errors import Cancelled
 from ostec.interfaces import Judges
-from ostec.models.stylegan2 import Generator
+from ostec.networks.stylegan2 import Generator
 
 GENERATOR = Generator(generator_tensors(resolution=32, channels=12, width=16, z=16))
 ADAM = Plan("adam", 0.1, ((0, 1.0),), decay=0.94)

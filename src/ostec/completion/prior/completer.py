@@ -10,15 +10,15 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from torch.nn import functional as F
 
-from ostec.completion.cavities import cavity_shade
-from ostec.completion.face_prior import FacePrior, ReferenceHead, load_face_prior
 from ostec.completion.mirror import evened, fit_to_texture, plain_skin, with_colours_of
+from ostec.completion.prior.face_prior import FacePrior, ReferenceHead, load_face_prior
 from ostec.geometry.bins import means_by_bin
 from ostec.geometry.correspond import carried_over
 from ostec.geometry.raster import blend
 from ostec.geometry.sample import sample
-from ostec.geometry.shading import log_colour
 from ostec.interfaces import Progress
+from ostec.light.cavities import cavity_shade
+from ostec.light.shading import log_colour
 from ostec.settings import Settings
 from ostec.texture.fill import push_pull
 from ostec.texture.grain import skin_grain

@@ -11,10 +11,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from ostec.completion.gaussian import FaceGaussian, condition
+from ostec.completion.prior.gaussian import FaceGaussian, condition
 from ostec.errors import BadWeights, MissingWeights
 
-PRIOR_FILE = Path(__file__).resolve().parents[1] / "data" / "face_prior.safetensors"
+PRIOR_FILE = Path(__file__).resolve().parents[2] / "data" / "face_prior.safetensors"
 _GAUSSIAN = ("domain", "mean", "basis", "light_mean", "light_basis", "spread", "scales", "noise")
 _REFERENCE = ("points", "uv", "landmarks")
 

@@ -18,7 +18,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ostec.geometry.shading import harmonics
+from ostec.light.shading import harmonics
 
 
 @dataclass(frozen=True, eq=False)

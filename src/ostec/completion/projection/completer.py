@@ -9,14 +9,14 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 from torch.nn import functional as F
 
-from ostec.completion.objective import FRONTAL_IDENTITY_WEIGHT, WEIGHTS, terms_in_use
-from ostec.completion.rotation import Finish, complete_by_rotation, over, seamless
-from ostec.completion.together import Together
-from ostec.completion.view_search import Answer, Job, ViewSearch
+from ostec.completion.projection.batching import Together
+from ostec.completion.projection.loss import FRONTAL_IDENTITY_WEIGHT, WEIGHTS, terms_in_use
+from ostec.completion.projection.released_blend import join_as_released
+from ostec.completion.projection.rotation import Finish, complete_by_rotation, over, seamless
+from ostec.completion.projection.view_search import Answer, Job, ViewSearch
 from ostec.interfaces import Completer, Progress, Rasteriser
 from ostec.settings import Settings
 from ostec.texture.features import chart_of_parts, with_features
-from ostec.texture.released import join_as_released
 from ostec.texture.shoot import shoot
 from ostec.texture.views import FRONT, in_batches, plan_views
 from ostec.types import Atlas, Completed, Completion, Face, Shot

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ostec.completion.search import Objective
+from ostec.completion.projection.search import Objective
 
 FRAMES = 24
 """Per search, at most."""

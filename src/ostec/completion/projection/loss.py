@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ostec.completion import losses
-from ostec.completion.search import shrunk, shrunk_known
+from ostec.completion.projection import loss_terms
+from ostec.completion.projection.search import shrunk, shrunk_known
 from ostec.interfaces import Judges
 from ostec.types import Shot
 
@@ -87,27 +87,27 @@ class Objective:
         size = judged.shape[-1]
         image, trust = self._target(size)
         found = {
-            "pixels": losses.log_cosh(judged, image, trust),
-            "ms_ssim": losses.ms_ssim_loss(judged, image, trust),
-            "latent": losses.latent_penalty(w_plus, self.w_avg),
+            "pixels": loss_terms.log_cosh(judged, image, trust),
+            "ms_ssim": loss_terms.ms_ssim_loss(judged, image, trust),
+            "latent": loss_terms.latent_penalty(w_plus, self.w_avg),
         }
         judges, known = self.judges, self.known
         if judges.perception is not None:
             seen, wanted = judges.perception.features(judged * trust), self._target_features(size)
-            found["features"] = losses.feature_loss(seen[len(seen) // 2], wanted[len(wanted) // 2])
+            found["features"] = loss_terms.feature_loss(seen[len(seen) // 2], wanted[len(wanted) // 2])
             found["perceptual"] = judges.perception.compare(seen, wanted)
         if judges.discriminator is not None and pictures.shape[-1] == known.image.shape[-1]:
-            found["discriminator"] = losses.realism_loss(judges.discriminator, pictures)
+            found["discriminator"] = loss_terms.realism_loss(judges.discriminator, pictures)
         landmarks_px = known.landmarks_px * (size / known.image.shape[-1])
         if judges.heat_maps is not None:
             drawn = judges.heat_maps.drawn(landmarks_px, size)
-            found["heat_maps"] = losses.heat_map_loss(judges.heat_maps.seen(judged.clamp(0, 1)), drawn)
+            found["heat_maps"] = loss_terms.heat_map_loss(judges.heat_maps.seen(judged.clamp(0, 1)), drawn)
         elif judges.landmarks is not None:
             points = judges.landmarks(judged.clamp(0, 1))
-            found["landmarks"] = losses.landmark_loss(points, landmarks_px, size)
+            found["landmarks"] = loss_terms.landmark_loss(points, landmarks_px, size)
         if judges.identity is not None and known.identity is not None:
             embedded = judges.identity(judged.clamp(0, 1), landmarks_px)
-            found["identity"] = losses.identity_loss(embedded, known.identity)
+            found["identity"] = loss_terms.identity_loss(embedded, known.identity)
         return found
 
     def _target(self, size_px: int) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ostec.completion.search import Plan, Pyramid, shrunk, shrunk_known
+from ostec.completion.projection.search import Plan, Pyramid, shrunk, shrunk_known
 from ostec.interfaces import Generator
 
 _SMALL_PX = 32

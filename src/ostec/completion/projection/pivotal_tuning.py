@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ostec.completion.search import Objective
+from ostec.completion.projection.search import Objective
 from ostec.interfaces import Generator
 
 _LEARNING_RATE = 3e-4

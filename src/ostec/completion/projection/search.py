@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ostec.completion.optimisers import OptimiserName, make_optimiser
+from ostec.completion.projection.optimisers import OptimiserName, make_optimiser
 from ostec.interfaces import Generator
 
 Objective = Callable[[Tensor, Tensor], Tensor]

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ostec.completion.film import FRAMES, Film
-from ostec.completion.least_squares import likeliest
-from ostec.completion.objective import Known, Objective
-from ostec.completion.search import ORIGINAL, PLANS, Found, Pyramid, best_of_random, better_start, search
-from ostec.completion.tuning import tuned_pictures
+from ostec.completion.projection.film import FRAMES, Film
+from ostec.completion.projection.loss import Known, Objective
+from ostec.completion.projection.map_start import likeliest
+from ostec.completion.projection.pivotal_tuning import tuned_pictures
+from ostec.completion.projection.search import ORIGINAL, PLANS, Found, Pyramid, best_of_random, better_start, search
 from ostec.interfaces import Encoder, Generator, Judges
 from ostec.settings import Settings
 from ostec.types import Completion, Shot

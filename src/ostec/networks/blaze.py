@@ -1,0 +1,54 @@
+"""What the Blaze family of networks (BlazeFace, FaceMesh) is built of.
+
+Source: "BlazeFace: Sub-millisecond Neural Face Detection on Mobile GPUs", arXiv 1907.05047, section 3.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def pad_same(x: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tensor:
+    """A border around [N, C, H, W] as TensorFlow's SAME puts it: the odd one goes to the right and the bottom."""
+    pads = []
+    for size in (x.shape[3], x.shape[2]):
+        total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+        pads += [total // 2, total - total // 2]
+    return F.pad(x, pads, value=value) if any(pads) else x
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution with TensorFlow's SAME padding."""
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        padding = kernel // 2 if stride == 1 else 0
+        super().__init__(channels_in, channels_out, kernel, stride, padding, groups=groups)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[N, in, H, W] -> [N, out, ceil(H / stride), ceil(W / stride)]."""
+        if self.stride[0] > 1:
+            input = pad_same(input, self.kernel_size[0], self.stride[0])
+        return super().forward(input)
+
+
+class BlazeBlock(nn.Module):
+    """Depthwise 3x3 and pointwise convolution beside a shortcut, then the activation `act`.
+
+    With stride 2 the shortcut is a 2x2 max pool; new channels of the shortcut are zeros at the end.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, act: nn.Module, stride: int = 1) -> None:
+        super().__init__()
+        depthwise = SameConv2d(channels_in, channels_in, 3, stride, groups=channels_in)
+        self.convs = nn.Sequential(depthwise, nn.Conv2d(channels_in, channels_out, 1))
+        self.act = act
+        self.stride = stride
+        self.new_channels = channels_out - channels_in
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, in, H, W] -> [N, out, H / stride, W / stride]; H and W are multiples of the stride."""
+        shortcut = F.max_pool2d(x, 2) if self.stride == 2 else x
+        if self.new_channels:
+            shortcut = F.pad(shortcut, (0, 0, 0, 0, 0, self.new_channels))
+        return self.act(self.convs(x) + shortcut)
