@@ -65,7 +65,7 @@ NETWORKS: Mapping[str, Sequence[Source]] = {
     "encoder": (Source((ENCODER.file,), load_style_encoder),),
     "heat_maps": tuple(Source((entry.file,), load_fan) for entry in LANDMARKS),
 }
-"""Network -> where it can come from, best first. Every file is an entry of the locate."""
+"""Network -> where it can come from, best first. Every file is an entry of the catalogue."""
 
 
 def first_found(sources: Sequence[Source], folders: Sequence[Path]) -> Found | None:
