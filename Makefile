@@ -4,7 +4,7 @@
 # make sums    after a change in src/ostec/data: note the files' checksums anew
 #
 # Set-up happens in .venv, once, and again only after pyproject.toml or constraints.txt changed.
-# Another Python for it: make demo PYTHON=python3.12
+# Another Python for it: make demo PYTHON=python3.13
 
 PYTHON ?= python3
 VENV := .venv
@@ -28,9 +28,9 @@ sums:
 
 $(VENV)/bin/pip:
 	@command -v $(PYTHON) >/dev/null || { \
-		echo "There is no '$(PYTHON)' here. Install Python 3.10, 3.11 or 3.12, or name one: make PYTHON=python3.12" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))' || { \
-		echo "ostec needs Python 3.10, 3.11 or 3.12; '$(PYTHON)' is $$($(PYTHON) --version). Name another: make PYTHON=python3.12" >&2; exit 1; }
+		echo "There is no '$(PYTHON)' here. Install Python 3.11 or newer, or name one: make PYTHON=python3.13" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "ostec needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version). Name another: make PYTHON=python3.13" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' || { \
 		echo "'$(PYTHON)' cannot make virtual environments. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
