@@ -17,7 +17,7 @@ demo: $(VENV)/.installed
 	$(BIN)/ostec demo --save_dir demo_output
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
