@@ -16,7 +16,7 @@ from scipy.spatial import KDTree
 from ostec.heads.facemesh import FaceMeshModel
 from ostec.heads.ict import UNIT_M, point_model
 from ostec.heads.ict_fit import fit_points
-from ostec.types import Part
+from ostec.types import FacePart
 
 SAMPLES = 6
 """Steps along each edge in which triangles are sampled."""
@@ -99,7 +99,7 @@ def refined(
 def contours(head: Head, points: Array, oval: Index) -> Index:
     """[K, 1 + S]: points of the face's outline, and vertices at growing distances from them across the outline."""
     shape = head.shape * UNIT_M
-    skin = np.unique(head.faces[head.part == Part.SKIN])
+    skin = np.unique(head.faces[head.part == FacePart.SKIN])
     tree = KDTree(shape[skin])
     middle = points.mean(axis=0)
     rows = []
@@ -121,7 +121,7 @@ def facemesh_uv(head: Head, model: FaceMeshModel, points: Array) -> Array:
     fine = fine + RBFInterpolator(laid, points - laid, kernel="linear", smoothing=1e-5, degree=1)(fine)
     triangles = model.topology.faces.numpy()
     surface = Surface(fine, triangles, np.arange(len(triangles)))
-    skin = np.unique(head.faces[head.part == Part.SKIN])
+    skin = np.unique(head.faces[head.part == FacePart.SKIN])
     places, distance = surface.nearest(head.shape[skin] * UNIT_M)
     found = places.on(model.topology.uv.double().numpy(), triangles)
     rim = torch.zeros(len(fine), dtype=torch.bool)

@@ -11,27 +11,27 @@ from facemesh_mean import Array, Index, boundary_loops, split_quads
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import KDTree
 
-from ostec.types import Part
+from ostec.types import FacePart
 
 POLYGONS = (
-    (Part.SKIN, 0, 11144),
-    (Part.MOUTH, 11144, 13226),
-    (Part.LEFT_SOCKET, 13226, 13630),
-    (Part.RIGHT_SOCKET, 13630, 14034),
-    (Part.GUMS, 14034, 17006),
-    (Part.TEETH, 17006, 21496),
-    (Part.LEFT_EYE, 21496, 22296),
-    (Part.RIGHT_EYE, 23094, 23894),
+    (FacePart.SKIN, 0, 11144),
+    (FacePart.MOUTH, 11144, 13226),
+    (FacePart.LEFT_SOCKET, 13226, 13630),
+    (FacePart.RIGHT_SOCKET, 13630, 14034),
+    (FacePart.GUMS, 14034, 17006),
+    (FacePart.TEETH, 17006, 21496),
+    (FacePart.LEFT_EYE, 21496, 22296),
+    (FacePart.RIGHT_EYE, 23094, 23894),
 )
 """Ranges of ICT's polygons. Left out: the inner eyeballs, which the outer ones hide, and what is transparent."""
-OTHER_SIDE = {Part.LEFT_EYE: Part.RIGHT_EYE, Part.LEFT_SOCKET: Part.RIGHT_SOCKET}
+OTHER_SIDE = {FacePart.LEFT_EYE: FacePart.RIGHT_EYE, FacePart.LEFT_SOCKET: FacePart.RIGHT_SOCKET}
 OTHER_SIDE |= {right: left for left, right in OTHER_SIDE.items()}
 RECTANGLES = {
-    Part.RIGHT_EYE: (0.008, 0.882, 0.122, 0.992),
-    Part.TEETH: (0.130, 0.882, 0.244, 0.992),
-    Part.GUMS: (0.252, 0.882, 0.345, 0.992),
-    Part.MOUTH: (0.353, 0.882, 0.436, 0.992),
-    Part.RIGHT_SOCKET: (0.444, 0.882, 0.492, 0.992),
+    FacePart.RIGHT_EYE: (0.008, 0.882, 0.122, 0.992),
+    FacePart.TEETH: (0.130, 0.882, 0.244, 0.992),
+    FacePart.GUMS: (0.252, 0.882, 0.345, 0.992),
+    FacePart.MOUTH: (0.353, 0.882, 0.436, 0.992),
+    FacePart.RIGHT_SOCKET: (0.444, 0.882, 0.492, 0.992),
 }
 """Part, of the subject's right side -> u and v of two corners of its place on the atlas; the left side's mirror it."""
 SKIN_HEIGHT = 0.88
@@ -55,7 +55,7 @@ class Head:
     faces: Index
     """[F, 3]: the triangles of the subject's right side, then their mirror images."""
     part: Index
-    """[F]: values of `ostec.types.Part`."""
+    """[F]: values of `ostec.types.FacePart`."""
     landmarks: Index
     """[68], iBUG order."""
     corner_uv: Array
@@ -80,7 +80,7 @@ def read_head(path: Path) -> Head:
     slots = np.where(quads >= 0, np.arange(quads.size).reshape(quads.shape), np.arange(0, quads.size, 4)[:, None])
     corners = split_quads(slots, shape[np.where(quads >= 0, quads, quads[:, :1]).ravel()])
     faces, polygon = quads.ravel()[corners], corners[:, 0] // 4
-    other = np.array([int(OTHER_SIDE.get(name, name)) for name in Part])
+    other = np.array([int(OTHER_SIDE.get(name, name)) for name in FacePart])
     corner_uv = uv[quads_uv.ravel()[corners]]
     return Head(
         kept,
@@ -96,7 +96,7 @@ def read_head(path: Path) -> Head:
 def mirror_map(shape: Array, quads: Index, part: Index) -> Index:
     """[V] involution onto the vertex of the other side, of the same part or its counterpart."""
     mirror = np.arange(len(shape))
-    for name in Part:
+    for name in FacePart:
         if not (part == name).any():
             continue
         own, other = (np.unique(quads[part == k]) for k in (name, OTHER_SIDE.get(name, name)))
@@ -125,7 +125,7 @@ def atlas(head: Head) -> tuple[Array, Index]:
     left."""
     half = len(head.faces) // 2
     corner_uv = np.zeros((half, 3, 2))
-    skin = head.part[:half] == Part.SKIN
+    skin = head.part[:half] == FacePart.SKIN
     corner_uv[skin] = skin_chart(head)[: int(skin.sum())]
     for name, (u0, v0, u1, v1) in RECTANGLES.items():
         rows = np.flatnonzero(head.part[:half] == name)
@@ -141,7 +141,7 @@ def atlas(head: Head) -> tuple[Array, Index]:
 
 def skin_chart(head: Head) -> Array:
     """[S, 3, 2]: the skin's corners on the upper part of the atlas, one chart cut open at the back of the head."""
-    triangles = head.faces[head.part == Part.SKIN]
+    triangles = head.faces[head.part == FacePart.SKIN]
     flat, shape, mirror, border = cut_open(triangles, head.shape, head.mirror)
     flat, shape, mirror = holes_closed(flat, shape, mirror, border)
     distance = KDTree(shape[head.landmarks]).query(shape)[0]

@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 from ostec.geometry.mesh import vertex_normals
 from ostec.geometry.raster import rasterise
-from ostec.types import Part
+from ostec.types import FacePart
 
 DIRECTIONS, PICTURE_PX = 400, 768
 BIAS_M = 0.0015
@@ -29,7 +29,7 @@ def openness(head: Head, vertices: Array, landmarks: Array) -> Array:
     share = seen_share(torch.from_numpy(vertices).float(), torch.from_numpy(head.faces.astype(np.int64))).numpy()
     share = np.minimum(share, share[head.mirror])
     skin = np.zeros(len(share), dtype=bool)
-    skin[head.faces[head.part == Part.SKIN]] = True
+    skin[head.faces[head.part == FacePart.SKIN]] = True
     deep = skin & (share < CAVITY)
     edges = np.concatenate([head.faces[:, [0, 1]], head.faces[:, [1, 2]], head.faces[:, [2, 0]]])
     edges = edges[deep[edges].all(axis=1)]

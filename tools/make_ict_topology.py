@@ -23,7 +23,7 @@ from ostec.heads.facemesh import FaceMeshModel, load_facemesh_model
 from ostec.heads.ict import UNIT_M
 from ostec.heads.ict_files import TOPOLOGY_FILE, read_shapes
 from ostec.networks.facemesh_net import load_facemesh_net
-from ostec.types import Part
+from ostec.types import FacePart
 
 FACEMESH_POINTS = 468
 EVERY = 4
@@ -45,7 +45,7 @@ def make(head: Head, fits: list[np.ndarray], ict: Path) -> dict[str, np.ndarray]
     """The file's arrays by name; `ostec.heads.ict.ict_model` says what they are."""
     shapes, facemesh = read_shapes(ict), load_facemesh_model()
     deltas = shapes.deltas[:, head.kept] * np.float32(UNIT_M)
-    skin, half = np.flatnonzero(head.part == Part.SKIN), len(head.faces) // 2
+    skin, half = np.flatnonzero(head.part == FacePart.SKIN), len(head.faces) // 2
     surface = ict_landmarks.Surface(head.shape * UNIT_M, head.faces, skin)
     places = ict_landmarks.first_guess(head, facemesh.face_mean.double().numpy(), surface)
     mirror = load_facemesh_net().mirror.numpy()

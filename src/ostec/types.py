@@ -56,7 +56,7 @@ class Landmarks:
     """0..1."""
 
 
-class Part(IntEnum):
+class FacePart(IntEnum):
     """What a triangle of a head belongs to; right and left are the subject's."""
 
     SKIN = 0
@@ -91,7 +91,7 @@ class Topology:
     facemesh_uv: Tensor | None = None
     """[V, 2]: where the vertex lies on the FaceMesh head's chart, NaN beyond it; None where that is not known."""
     parts: Tensor | None = None
-    """[F] int64, values of `Part`; None where all is skin."""
+    """[F] int64, values of `FacePart`; None where all is skin."""
     openness: Tensor | None = None
     """[V] 0..1: how much of the light around reaches the vertex, 1 outside cavities; None where that is not known."""
 

@@ -23,7 +23,7 @@ from ostec.heads import ict, ict_files
 from ostec.heads.facemesh import face_points, load_facemesh_model, load_facemesh_reconstructor
 from ostec.heads.ict_files import EXPRESSIONS, IDENTITIES, VERTICES, read_shapes, read_topology
 from ostec.registry.components import choose
-from ostec.types import Part
+from ostec.types import FacePart
 from ostec.weights.catalogue import PARTS
 
 
@@ -123,10 +123,10 @@ def test_the_shipped_topology_is_symmetric_and_whole() -> None:
     assert topology.openness is not None and torch.equal(topology.openness[mirror], topology.openness)
     assert (topology.openness[topology.landmark_vertices] == 1).all()
     assert 0.02 < float((topology.openness < 0.5).float().mean()) < 0.05
-    skin = topology.parts == int(Part.SKIN)
+    skin = topology.parts == int(FacePart.SKIN)
     assert topology.paintable[faces[skin]].all()
     assert not topology.paintable[faces[~skin]].all(dim=1).any()
-    assert set(topology.parts.unique().tolist()) == {int(part) for part in Part}
+    assert set(topology.parts.unique().tolist()) == {int(part) for part in FacePart}
 
 
 def test_charts_do_not_overlap() -> None:
@@ -177,8 +177,8 @@ def test_lids_rest_on_the_eyeballs(model: ict.ICTModel) -> None:
     sunk, lifted = model.head(coefficients), ict.lids_on_eyes(model.head(coefficients), model.topology)
     parts, faces = model.topology.parts, model.topology.faces
     assert parts is not None
-    eye = faces[parts == int(Part.LEFT_EYE)].unique()
-    skin = faces[parts == int(Part.SKIN)].unique()
+    eye = faces[parts == int(FacePart.LEFT_EYE)].unique()
+    skin = faces[parts == int(FacePart.SKIN)].unique()
     centre, radius = sphere(sunk[eye])
     least = [float((v[skin] - centre).norm(dim=1).min()) for v in (sunk, lifted)]
     assert least[0] < 0.93 * radius < least[1]

@@ -13,10 +13,10 @@ from ostec.geometry.texels import bake_texels
 from ostec.heads.facemesh import fit_head, load_facemesh_model
 from ostec.texture.features import MOUTH, chart_of_parts, feature_texture, with_features
 from ostec.texture.unwrap import unwrap
-from ostec.types import Camera, Face, Landmarks, Part, Photo, Reconstruction, SkinMask, Topology
+from ostec.types import Camera, Face, FacePart, Landmarks, Photo, Reconstruction, SkinMask, Topology
 
 PX, PX_PER_M, SIZE = 240, 1600.0, (256, 256)
-EYES, EYE_M, BALL_M = {Part.RIGHT_EYE: (-0.03, 0.03), Part.LEFT_EYE: (0.03, 0.03)}, 0.009, 0.0125
+EYES, EYE_M, BALL_M = {FacePart.RIGHT_EYE: (-0.03, 0.03), FacePart.LEFT_EYE: (0.03, 0.03)}, 0.009, 0.0125
 LIPS_M, MOUTH_M = (0.02, 0.006), (0.03, 0.012)
 MOUTH_Y, BEHIND_M = -0.03, 0.004
 SKIN, TEETH_SEEN, WHITE, DARK = (
@@ -44,22 +44,24 @@ def flat_head(open_mouth: bool) -> Reconstruction:
     hole = in_mouth(middle)
     for centre in EYES.values():
         hole |= (middle - torch.tensor(centre)).norm(dim=1) < EYE_M
-    sheets = [(torch.nn.functional.pad(xy, (0, 1)), cells[~hole], Part.SKIN, (0.0, 0.0, 1.0, 0.7))]
+    sheets = [(torch.nn.functional.pad(xy, (0, 1)), cells[~hole], FacePart.SKIN, (0.0, 0.0, 1.0, 0.7))]
     for part, centre in EYES.items():
         places, own = grid((-1.0, -1.0), (1.0, 1.0), 30)
         turn = 1.3 * places
         cap = torch.stack(
             [turn[:, 0].sin() * turn[:, 1].cos(), turn[:, 1].sin(), turn[:, 0].cos() * turn[:, 1].cos()], 1
         )
-        u = 0.0 if part == Part.RIGHT_EYE else 0.3
+        u = 0.0 if part == FacePart.RIGHT_EYE else 0.3
         ball = BALL_M * cap + torch.tensor([*centre, -BALL_M * 0.7])
         sheets.append((ball, own, part, (u, 0.75, u + 0.2, 0.95)))
     places, own = grid((-MOUTH_M[0], MOUTH_Y - MOUTH_M[1]), (MOUTH_M[0], MOUTH_Y + MOUTH_M[1]), 20)
-    sheets.append((torch.nn.functional.pad(places, (0, 1), value=-BEHIND_M), own, Part.TEETH, (0.6, 0.75, 0.9, 0.95)))
+    sheets.append(
+        (torch.nn.functional.pad(places, (0, 1), value=-BEHIND_M), own, FacePart.TEETH, (0.6, 0.75, 0.9, 0.95))
+    )
     return assembled(sheets, open_mouth)
 
 
-def assembled(sheets: list[tuple[Tensor, Tensor, Part, tuple[float, ...]]], open_mouth: bool) -> Reconstruction:
+def assembled(sheets: list[tuple[Tensor, Tensor, FacePart, tuple[float, ...]]], open_mouth: bool) -> Reconstruction:
     vertices, faces, uv, parts, first = [], [], [], [], 0
     for points, cells, part, (u0, v0, u1, v1) in sheets:
         flat = grid((0.0, 1.0), (1.0, 0.0), round(len(points) ** 0.5) - 1)[0]
@@ -113,7 +115,7 @@ def painted(face: Face) -> tuple[Tensor, Tensor, Tensor]:
     assert (features.rgb[:, face.texels.inside] == 0).all()
     topology = face.reconstruction.topology
     assert topology.parts is not None
-    teeth = (face.texels.triangle >= 0) & (topology.parts[face.texels.triangle.clamp(min=0)] == int(Part.TEETH))
+    teeth = (face.texels.triangle >= 0) & (topology.parts[face.texels.triangle.clamp(min=0)] == int(FacePart.TEETH))
     assert chart_of_parts(face.texels, topology)[teeth].all()
     return texture.rgb[:, teeth].T, texture.confidence[teeth], face.texels.points[teeth]
 

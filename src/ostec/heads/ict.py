@@ -21,7 +21,7 @@ from ostec.heads.facemesh import face_points, load_facemesh_model, similarity
 from ostec.heads.ict_files import MODEL_FILE, TOPOLOGY_FILE, Shapes, read_shapes, read_topology
 from ostec.heads.ict_fit import Array, Fit, Index, PointModel, fit_points
 from ostec.networks.facemesh_net import FaceMeshNet, load_facemesh_net
-from ostec.types import Camera, Detection, Landmarks, Mesh, Part, Photo, Reconstruction, Topology
+from ostec.types import Camera, Detection, FacePart, Landmarks, Mesh, Photo, Reconstruction, Topology
 from ostec.weights.locate import require, weights_folders
 
 UNIT_M = 0.01
@@ -108,10 +108,10 @@ def lids_on_eyes(vertices: Tensor, topology: Topology) -> Tensor:
     """The vertices [V, 3] with those of the lids that have sunk into an eyeball lifted onto it."""
     assert topology.parts is not None
     lifted = vertices.clone()
-    others = topology.faces[topology.parts <= Part.LEFT_SOCKET].unique()
-    for eye in (Part.RIGHT_EYE, Part.LEFT_EYE):
+    others = topology.faces[topology.parts <= FacePart.LEFT_SOCKET].unique()
+    for eye in (FacePart.RIGHT_EYE, FacePart.LEFT_EYE):
         others = others[~torch.isin(others, topology.faces[topology.parts == eye])]
-    for eye in (Part.RIGHT_EYE, Part.LEFT_EYE):
+    for eye in (FacePart.RIGHT_EYE, FacePart.LEFT_EYE):
         ball = vertices[topology.faces[topology.parts == eye].unique()]
         centre, radius = sphere(ball)
         offset = vertices[others] - centre
@@ -151,8 +151,8 @@ def ict_topology(arrays: Mapping[str, NDArray]) -> Topology:
     names = ("right_faces", "right_uv_faces", "right_parts", "mirror", "landmark_vertices")
     faces, uv_faces, parts, mirror, landmarks = (torch.from_numpy(arrays[name].astype(np.int64)) for name in names)
     uv = torch.from_numpy(arrays["right_uv"]).float()
-    other = torch.arange(len(Part))
-    for right, left in ((Part.RIGHT_EYE, Part.LEFT_EYE), (Part.RIGHT_SOCKET, Part.LEFT_SOCKET)):
+    other = torch.arange(len(FacePart))
+    for right, left in ((FacePart.RIGHT_EYE, FacePart.LEFT_EYE), (FacePart.RIGHT_SOCKET, FacePart.LEFT_SOCKET)):
         other[right], other[left] = left, right
     return Topology(
         faces=torch.cat([faces, mirror[faces].flip(1)]),

@@ -16,7 +16,7 @@ from ostec.interfaces import Rasteriser
 from ostec.texture.eyes import painted_eyes
 from ostec.texture.fill import push_pull
 from ostec.texture.unwrap import TRUSTED, skin_at
-from ostec.types import Camera, Face, Fragments, Part, Texels, Topology, UVTexture
+from ostec.types import Camera, Face, FacePart, Fragments, Texels, Topology, UVTexture
 
 TEETH = torch.tensor([0.84, 0.80, 0.72])
 GUMS = torch.tensor([0.66, 0.38, 0.36])
@@ -33,12 +33,12 @@ _TOLERANCE_M = 0.003
 _EDGE_PX = 0.9
 """Width of the edge between lid and eyeball, lip and teeth, in pixels of the photo, where both colours mix."""
 _CARRIED_M = 0.003
-_SEARCHED = (Part.RIGHT_EYE, Part.LEFT_EYE, Part.MOUTH)
+_SEARCHED = (FacePart.RIGHT_EYE, FacePart.LEFT_EYE, FacePart.MOUTH)
 _LEAST_SEEN = 30
 
 
-_GROUPS = torch.arange(len(Part))
-_GROUPS[[int(Part.GUMS), int(Part.TEETH)]] = int(Part.MOUTH)
+_GROUPS = torch.arange(len(FacePart))
+_GROUPS[[int(FacePart.GUMS), int(FacePart.TEETH)]] = int(FacePart.MOUTH)
 """What may lie side by side in the photo without a lid or lip between."""
 
 
@@ -51,7 +51,7 @@ class _Layout:
     texels: Tensor
     """[N] flat indices of those that are not skin."""
     part: Tensor
-    """[N]: values of `Part`."""
+    """[N]: values of `FacePart`."""
 
 
 def chart_of_parts(texels: Texels, topology: Topology) -> Tensor:
@@ -74,15 +74,15 @@ def feature_texture(face: Face, seen: UVTexture, rasterise: Rasteriser) -> UVTex
     skin = _skin_colour(seen)
     light = float(skin.mean()) / SKIN
     rgb = torch.zeros_like(colours)
-    eyes = [layout.part == int(part) for part in (Part.RIGHT_EYE, Part.LEFT_EYE)]
+    eyes = [layout.part == int(part) for part in (FacePart.RIGHT_EYE, FacePart.LEFT_EYE)]
     balls = [face.reconstruction.vertices[topology.faces[topology.parts == int(k)].unique()] for k in _SEARCHED[:2]]
     at, have, sure = ([values[eye] for eye in eyes] for values in (points, colours, visible))
     for eye, painted in zip(eyes, painted_eyes(balls, at, have, sure, light), strict=True):
         rgb[eye] = painted
-    rgb[(layout.part == int(Part.RIGHT_SOCKET)) | (layout.part == int(Part.LEFT_SOCKET))] = skin * _SOCKET_TINT
+    rgb[(layout.part == int(FacePart.RIGHT_SOCKET)) | (layout.part == int(FacePart.LEFT_SOCKET))] = skin * _SOCKET_TINT
     if _lip_gap_m(face) < _LIP_GAP_M:
-        visible = torch.where(_GROUPS[layout.part] == int(Part.MOUTH), 0.0, visible)
-    for part in (Part.TEETH, Part.GUMS, Part.MOUTH):
+        visible = torch.where(_GROUPS[layout.part] == int(FacePart.MOUTH), 0.0, visible)
+    for part in (FacePart.TEETH, FacePart.GUMS, FacePart.MOUTH):
         own = layout.part == int(part)
         plain = _plain(face, part, points[own], colours[own], visible[own], light)
         rgb[own] = torch.lerp(plain, colours[own], visible[own][:, None])
@@ -101,8 +101,8 @@ def with_features(skin: UVTexture, face: Face) -> UVTexture:
 @lru_cache(maxsize=2)  # tensors are hashed by identity: all faces of one model share their chart
 def _layout(topology: Topology, inside: Tensor, triangle: Tensor) -> _Layout:
     assert topology.parts is not None
-    part = torch.where(triangle >= 0, topology.parts[triangle.clamp(min=0)], int(Part.SKIN))
-    other = part != Part.SKIN
+    part = torch.where(triangle >= 0, topology.parts[triangle.clamp(min=0)], int(FacePart.SKIN))
+    other = part != FacePart.SKIN
     flat = other.flatten().nonzero()[:, 0]
     return _Layout(inside | other, flat, part.flatten()[flat])
 
@@ -130,7 +130,7 @@ def _photographed(
     pixels = to_pixels(points, window.camera)
     column, row = pixels.long().clamp(0, _WINDOW_PX - 1).unbind(dim=1)
     camera_z = interpolate(fragments, to_camera(reconstruction.vertices, window.camera)[:, 2:], topology.faces)[0]
-    shown = torch.where(fragments.triangle >= 0, topology.parts[fragments.triangle.clamp(min=0)], int(Part.SKIN))
+    shown = torch.where(fragments.triangle >= 0, topology.parts[fragments.triangle.clamp(min=0)], int(FacePart.SKIN))
     covered = (fragments.triangle >= 0) & inside
     colours, trust = torch.zeros_like(points), torch.zeros(len(points))
     for index in _SEARCHED:
@@ -180,13 +180,13 @@ def _within(here: Tensor, scale: float, metre_px: float) -> tuple[Tensor, Tensor
     return clear, torch.exp(-((beyond / _CARRIED_M) ** 2))
 
 
-def _plain(face: Face, part: Part, points: Tensor, colours: Tensor, visible: Tensor, light: float) -> Tensor:
+def _plain(face: Face, part: FacePart, points: Tensor, colours: Tensor, visible: Tensor, light: float) -> Tensor:
     """[N, 3]: colours of teeth, gums or the mouth's inside in the dark behind the lips."""
     lips = face.reconstruction.vertices[face.reconstruction.topology.landmark_vertices[60:68]]
     darkness = torch.exp(-torch.cdist(points, lips).amin(dim=1) / _INTO_THE_DARK_M)
-    colour = {Part.TEETH: TEETH, Part.GUMS: GUMS, Part.MOUTH: MOUTH}[part] * light
+    colour = {FacePart.TEETH: TEETH, FacePart.GUMS: GUMS, FacePart.MOUTH: MOUTH}[part] * light
     sure = visible > 0.9
-    if part == Part.TEETH and int(sure.sum()) >= _LEAST_SEEN:
+    if part == FacePart.TEETH and int(sure.sum()) >= _LEAST_SEEN:
         brightest = colours[sure][colours[sure].mean(dim=1).argsort(descending=True)[: int(sure.sum()) // 2]]
         colour = brightest.median(dim=0).values
     return colour * darkness[:, None]
