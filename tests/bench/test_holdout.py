@@ -11,9 +11,9 @@ from fakes import FakeChoice
 from synthetic import head, paint, photograph
 
 from ostec.bench.baselines import NearestCompleter
-from ostec.bench.gallery import Gallery
+from ostec.bench.gallery import Gallery, Setup
 from ostec.bench.holdout import YAWS_DEG, Known, hide, known_texture, score_hold_out, shown_from, turned
-from ostec.bench.judge import Judges
+from ostec.bench.metric_networks import MetricNetworks
 from ostec.bench.record import Score, table_rows
 from ostec.completion.mirror import MirrorCompleter
 from ostec.interfaces import Completer, Parts, Progress
@@ -50,7 +50,9 @@ def constant(texture: UVTexture) -> Completer:
 def scores_of(
     known: Known, gallery: Gallery | None = None, yaws_deg: Sequence[float] = (), **methods: Completer
 ) -> list[Score]:
-    return list(score_hold_out(known, methods, PARTS, Judges(), 0, gallery or Gallery(), yaws_deg))
+    settings = Settings(mode="soft", texture_size=SIZE_PX)
+    setup = Setup(methods, PARTS, MetricNetworks(), settings, gallery or Gallery(), yaws_deg)
+    return list(score_hold_out(known, setup))
 
 
 def test_who_knows_the_truth_scores_100_db_and_always_wins() -> None:

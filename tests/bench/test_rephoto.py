@@ -9,8 +9,8 @@ import torch
 from fakes import complete, reconstruct, segment, write
 from synthetic import head, paint
 
-from ostec.bench.gallery import Gallery
-from ostec.bench.judge import Judges
+from ostec.bench.gallery import Gallery, Setup
+from ostec.bench.metric_networks import MetricNetworks
 from ostec.bench.record import Score
 from ostec.bench.rephoto import YAWS_DEG, compared, photographed, score_re_photo, under_light
 from ostec.geometry.raster import rasterise
@@ -30,6 +30,10 @@ def find(photo: Photo) -> list[Detection]:
 
 
 PARTS = Parts(find, reconstruct, segment, rasterise, complete, write)
+
+
+def setup(gallery: Gallery | None = None, parts: Parts = PARTS, methods: str = "a") -> Setup:
+    return Setup(dict.fromkeys(methods, complete), parts, MetricNetworks(), SETTINGS, gallery or Gallery())
 
 
 def result(rgb: torch.Tensor, seen: torch.Tensor) -> Result:
@@ -61,11 +65,11 @@ def test_only_texels_that_the_second_picture_hides_are_scored() -> None:
     score = Score("re-photo", "any", "face.jpg", 45.0)
     wrong_where_seen = torch.where(right, 1 - truth, truth)
     first = result(truth, everywhere)
-    perfect = compared(score, first, truth, result(wrong_where_seen, right), PARTS, Judges())
+    perfect = compared(score, first, truth, result(wrong_where_seen, right), setup())
     assert perfect.psnr_db == pytest.approx(100) and perfect.seconds == 0.25
-    off = compared(score, first, truth, result(torch.where(right, truth, truth + 0.1), right), PARTS, Judges())
+    off = compared(score, first, truth, result(torch.where(right, truth, truth + 0.1), right), setup())
     assert off.psnr_db == pytest.approx(20, abs=0.01)
-    nothing = compared(score, first, truth, result(truth, everywhere), PARTS, Judges())
+    nothing = compared(score, first, truth, result(truth, everywhere), setup())
     assert nothing.psnr_db is None
 
 
@@ -78,13 +82,13 @@ def test_the_light_differs_by_name_and_is_smooth() -> None:
 
 def test_a_picture_without_a_face_costs_only_its_figures() -> None:
     gallery = Gallery()
-    scores = list(score_re_photo(PHOTO, OTHER, {"a": complete, "b": complete}, PARTS, Judges(), SETTINGS, gallery))
+    scores = list(score_re_photo(PHOTO, OTHER, setup(gallery, methods="ab")))
     assert [(s.method, s.yaw_deg) for s in scores] == [(m, yaw) for yaw in YAWS_DEG for m in ("a", "b")]
     assert all(score.psnr_db is None for score in scores)
 
 
 def test_every_method_is_scored_at_every_yaw() -> None:
     parts = replace(PARTS, detector=lambda photo: find(replace(photo, name="any")))
-    scores = list(score_re_photo(PHOTO, OTHER, {"a": complete}, parts, Judges(), SETTINGS, Gallery()))
+    scores = list(score_re_photo(PHOTO, OTHER, setup(parts=parts)))
     assert [score.yaw_deg for score in scores] == list(YAWS_DEG)
     assert all(score.seconds is not None for score in scores)

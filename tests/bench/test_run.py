@@ -17,10 +17,11 @@ from synthetic import head
 
 from ostec import __version__, cli
 from ostec.bench.baselines import MeanFaceCompleter, NearestCompleter, PlainSkinCompleter, TeleaCompleter
+from ostec.bench.gallery import Setup
 from ostec.bench.holdout import YAWS_DEG
 from ostec.bench.methods import BASELINES, known_methods, load_methods
 from ostec.bench.record import FIGURES, Score
-from ostec.bench.run import Options, run_completion
+from ostec.bench.run import BenchOptions, run_completion
 from ostec.errors import BadSettings, NoFace, UnknownComponent
 from ostec.geometry.raster import rasterise
 from ostec.geometry.texels import bake_texels
@@ -237,10 +238,10 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, module: str, **functions: Any) -> 
 def test_re_photo_gets_another_photo_for_a_background(tmp_path: Path, parts: Parts, monkeypatch) -> None:
     pairs = []
 
-    def score(photo: Photo, background: Photo, methods, parts, judges, settings, gallery):
+    def score(photo: Photo, background: Photo, setup: Setup):
         pairs.append((photo.name, background.name))
-        assert (settings.mode, settings.texture_size, settings.seed) == ("soft", SIZE_PX, 3)
-        for name in methods:
+        assert (setup.settings.mode, setup.settings.texture_size, setup.settings.seed) == ("soft", SIZE_PX, 3)
+        for name in setup.methods:
             yield Score("re-photo", name, photo.name, 30.0, psnr_db=float("nan"), ssim=0.5)
 
     stand_in(monkeypatch, "rephoto", score_re_photo=score)
@@ -253,7 +254,7 @@ def test_re_photo_gets_another_photo_for_a_background(tmp_path: Path, parts: Par
 
 
 def test_scan_takes_a_folder_or_a_file_with_a_head(tmp_path: Path, parts: Parts, monkeypatch, capsys) -> None:
-    def score(scan: Path, methods, parts, judges, settings, gallery):
+    def score(scan: Path, setup: Setup):
         if scan.name == "odd.glb":
             raise NoFace(f"{scan}: no head.")
         for pitch_deg in (15.0, -15.0):
@@ -303,12 +304,12 @@ def test_usage_errors_are_2(tmp_path: Path, flags: tuple[str, ...]) -> None:
         bench(tmp_path, tmp_path / "out", *flags)
     assert stop.value.code == 2
     with pytest.raises(BadSettings, match="choose hold-out, re-photo, scan"):
-        Options("guess", tmp_path, ("mirror",), tmp_path / "scores.json")  # pyright: ignore[reportArgumentType]
+        BenchOptions("guess", tmp_path, ("mirror",), tmp_path / "scores.json")  # pyright: ignore[reportArgumentType]
 
 
 def test_a_run_can_be_quiet(tmp_path: Path, parts: Parts, capsys) -> None:
     make_photos(tmp_path / "in", "a.png", "b_noface.png")
-    options = Options("hold-out", tmp_path / "in", ("nearest",), tmp_path / "scores.json", texture_size=SIZE_PX)
+    options = BenchOptions("hold-out", tmp_path / "in", ("nearest",), tmp_path / "scores.json", texture_size=SIZE_PX)
     outcome = run_completion(options)
     assert outcome.failed == ["b_noface.png"] and outcome.rows[0]["method"] == "nearest"
     assert capsys.readouterr() == ("", "")

@@ -1,4 +1,4 @@
-"""Scan on the painted head: placement undoes a known fit, truth is looked up where it lies, figures are of it."""
+"""Scan on the painted head: alignment undoes a known fit, truth is looked up where it lies, figures are of it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial
 
 from ostec.bench import scan
-from ostec.bench.gallery import Gallery
-from ostec.bench.judge import Judges
+from ostec.bench.gallery import Gallery, Setup
+from ostec.bench.metric_networks import MetricNetworks
 from ostec.bench.record import Score
-from ostec.bench.scan import LIGHTS, POSES_DEG, Scan, load_scan, placement, score_scan, true_colours
+from ostec.bench.scan import LIGHTS, POSES_DEG, Scan, alignment, load_scan, score_scan, true_colours
 from ostec.errors import BadGeometry
 from ostec.files.mesh_readers import bare_head
 from ostec.geometry.camera import rotation, to_camera, to_pixels
@@ -64,7 +64,7 @@ def as_fitted(camera: Camera, scale: float, turn: Tensor) -> tuple[Tensor, Camer
 def test_a_fit_in_another_frame_and_size_is_placed_upon_the_scan(yaw_deg: float) -> None:
     camera = SCAN.camera(yaw_deg, 0.0)
     vertices, fit = as_fitted(camera, 1.3, rotation(5.0, -8.0, 3.0))
-    place = placement(fit, vertices[facing(camera)], *SCAN.pictured(camera, PARTS))
+    place = alignment(fit, vertices[facing(camera)], *SCAN.pictured(camera, PARTS))
     assert float((place(vertices) - SCAN.head.vertices).norm(dim=1).max()) < 0.006
 
 
@@ -79,7 +79,7 @@ def test_a_fit_beside_the_head_is_refused() -> None:
     camera = SCAN.camera(0.0, 0.0)
     vertices, fitted = as_fitted(camera, 1.0, torch.eye(3))
     with pytest.raises(BadGeometry, match="beside"):
-        placement(fitted, vertices + 1, *SCAN.pictured(camera, PARTS))
+        alignment(fitted, vertices + 1, *SCAN.pictured(camera, PARTS))
 
 
 def test_a_texels_truth_is_the_colour_at_its_place() -> None:
@@ -112,7 +112,7 @@ def test_a_positive_yaw_turns_the_nose_to_the_right() -> None:
 def test_every_method_is_scored_at_every_pose_in_every_light(monkeypatch: pytest.MonkeyPatch) -> None:
     poses = ((0.0, 0.0), (45.0, 15.0))
     monkeypatch.setattr(scan, "POSES_DEG", poses)
-    scores = list(score_scan(SCAN, {"a": complete}, PARTS, Judges(), SETTINGS, Gallery()))
+    scores = list(score_scan(SCAN, Setup({"a": complete}, PARTS, MetricNetworks(), SETTINGS, Gallery())))
     textures = [s for s in scores if "unseen view" not in s.variant]
     assert [(s.variant, s.yaw_deg, s.pitch_deg) for s in textures] == [
         (light, yaw, pitch) for light in LIGHTS for yaw, pitch in poses
@@ -131,7 +131,7 @@ def test_what_is_scored_is_the_hidden_half_of_the_scans_own_colours() -> None:
             rgb = F.interpolate(milder.rgb[None], face.texels.inside.shape, mode="area")[0]
             return Completed(UVTexture(rgb + off, atlas.textures[0].confidence))
 
-        return next(s for s in score_scan(milder, {"a": answer}, PARTS, Judges(), SETTINGS, Gallery(0)))
+        return next(s for s in score_scan(milder, Setup({"a": answer}, PARTS, MetricNetworks(), SETTINGS, Gallery(0))))
 
     perfect, off = scored(0.0).psnr_db, scored(0.1).psnr_db
     assert perfect is not None and off is not None
@@ -140,7 +140,7 @@ def test_what_is_scored_is_the_hidden_half_of_the_scans_own_colours() -> None:
 
 def test_a_picture_without_a_face_costs_only_its_figures() -> None:
     blind = replace(PARTS, detector=lambda photo: [])
-    scores = list(score_scan(SCAN, {"a": complete}, blind, Judges(), SETTINGS, Gallery()))
+    scores = list(score_scan(SCAN, Setup({"a": complete}, blind, MetricNetworks(), SETTINGS, Gallery())))
     assert len(scores) == 2 * len(POSES_DEG) * len(LIGHTS)
     assert all(score.psnr_db is None and score.seconds is None for score in scores)
 

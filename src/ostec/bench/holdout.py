@@ -7,24 +7,22 @@ turned head would have given: texture, camera, angles, and a picture of what is 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ostec.bench.gallery import Gallery
-from ostec.bench.judge import Judges
+from ostec.bench.gallery import TILE_PX, Setup
 from ostec.bench.record import Score
-from ostec.bench.scores import blurred, delta_e2000, detail_ratio, psnr_db, seam_ratio, ssim, within_2_std
+from ostec.bench.scores import blurred, detail_ratio, picture_figures, seam_ratio, within_2_std
 from ostec.geometry.camera import angles_deg, rotation, to_pixels, toward_camera
 from ostec.geometry.render import portrait_camera, render
 from ostec.geometry.sample import sample
 from ostec.geometry.texels import bake_texels
-from ostec.interfaces import Completer, Parts, Rasteriser
+from ostec.interfaces import Parts, Rasteriser
 from ostec.pipeline import over_background
-from ostec.settings import Settings
 from ostec.texture.fill import push_pull
 from ostec.texture.unwrap import TRUSTED, unwrap, visibility, without_islands
 from ostec.texture.views import PHOTO_PRIORITY
@@ -32,7 +30,6 @@ from ostec.types import Atlas, Camera, Detection, Face, Photo, Reconstruction, S
 
 YAWS_DEG = (15.0, 30.0, 45.0, 60.0, 75.0)
 _PICTURED_YAW_DEG = 45.0
-_TILE_PX = 224
 FRONTAL_BELOW_DEG = 8.0
 LEAST_SEEN = 0.5
 """Of the texels that a bare face would show at this pose."""
@@ -132,19 +129,13 @@ def displaced(seen: UVTexture, name: str) -> UVTexture:
     return UVTexture(moved, torch.where(known > 0.99, seen.confidence, -1.0))
 
 
-def score_hold_out(
-    known: Known,
-    methods: Mapping[str, Completer],
-    parts: Parts,
-    judges: Judges,
-    seed: int,
-    gallery: Gallery,
-    yaws_deg: Sequence[float] = (),
-) -> Iterator[Score]:
-    """Each method at each yaw, and in the harder variants at 45°; or only plain, at `yaws_deg`. The sign goes by name.
+def score_hold_out(known: Known, setup: Setup) -> Iterator[Score]:
+    """Each method at each yaw, and in the harder variants at 45°; or only the plain case, at `setup.yaws_deg`. The
+    photo's name decides the sign.
 
-    The gallery gets a row: at 45° what is left, each method's texture and head, and the truth.
+    The gallery gets a row for 45°: what is left, each method's texture and head, and the truth.
     """
+    parts, gallery, yaws_deg = setup.parts, setup.gallery, setup.yaws_deg
     sign = 1 - 2 * (sum(known.photo.name.encode()) % 2)
     cases = [(yaw, "plain", sign) for yaw in yaws_deg or YAWS_DEG]
     if not yaws_deg:
@@ -155,53 +146,40 @@ def score_hold_out(
         pictured = variant == "plain" and yaw_deg == _PICTURED_YAW_DEG
         seen, truth = atlas.textures[0], known.truth
         if pictured:
-            gallery.show(known.photo.name, f"left at {yaw_deg * side:.0f} deg", _tile(seen.rgb))
-        for name, method in methods.items():
-            done, seconds = _complete(face, atlas, method, seed)
+            gallery.show(known.photo.name, f"left at {yaw_deg * side:.0f} deg", seen.rgb)
+        for name, method in setup.methods.items():
+            start = time.perf_counter()
+            done = method(face, atlas, setup.settings, lambda *_: None).texture
+            seconds = time.perf_counter() - start
             score = Score("hold-out", name, known.photo.name, yaw_deg, variant=variant, seconds=seconds)
-            yield replace(score, **_figures(known, seen, done, parts, judges))
+            yield replace(score, **_figures(known, seen, done, setup))
             if pictured:
-                _show(gallery, known, name, done.rgb, -side, parts)
+                _show(setup, known, name, done.rgb, -side)
         if pictured:
-            _show(gallery, known, "truth", truth.rgb * (truth.confidence >= TRUSTED), -side, parts)
+            _show(setup, known, "truth", truth.rgb * (truth.confidence >= TRUSTED), -side)
 
 
-def _complete(face: Face, atlas: Atlas, method: Completer, seed: int) -> tuple[UVTexture, float]:
-    """The texture and the seconds it took."""
-    settings = Settings(mode="soft", texture_size=face.texels.inside.shape[0], seed=seed)
-    torch.manual_seed(seed)
-    start = time.perf_counter()
-    texture = method(face, atlas, settings, lambda *_: None).texture
-    return texture, time.perf_counter() - start
-
-
-def _figures(known: Known, seen: UVTexture, done: UVTexture, parts: Parts, judges: Judges) -> dict[str, float | None]:
-    """What a completion is worth, by the names that `Score` has for it."""
+def _figures(known: Known, seen: UVTexture, done: UVTexture, setup: Setup) -> dict[str, float | None]:
+    """The figures of a completion, by the names that `Score` has for them."""
     truth, inside = known.truth, known.texels.inside
     left = seen.confidence > -1
     hidden = (truth.confidence >= TRUSTED) & ~left
-    whole = torch.where(truth.confidence >= TRUSTED, truth.rgb, done.rgb)
-    picture = torch.where(hidden, done.rgb, whole)
+    complete = torch.where(truth.confidence >= TRUSTED, truth.rgb, done.rgb)
+    picture = torch.where(hidden, done.rgb, complete)
     mirrored = hidden & left.flip(1)
     return {
-        "psnr_db": psnr_db(done.rgb, truth.rgb, hidden),
-        "ssim": ssim(picture, whole, hidden),
-        "lpips": judges.lpips_between(picture * inside, whole * inside),
-        "delta_e": delta_e2000(done.rgb, truth.rgb, hidden),
-        "identity": judges.identity_between(known.reconstruction, picture, whole, parts),
+        **picture_figures(picture, complete, hidden),
+        "lpips": setup.networks.lpips_between(picture * inside, complete * inside),
+        "identity": setup.networks.identity_between(known.reconstruction, picture, complete, setup.parts),
         "seam": seam_ratio(done.rgb, inside, left),
         "detail": detail_ratio(done.rgb, mirrored, mirrored.flip(1)),
         "within_2_std": within_2_std(done.rgb, done.std, truth.rgb, hidden),
     }
 
 
-def _show(gallery: Gallery, known: Known, caption: str, rgb: Tensor, side: int, parts: Parts) -> None:
+def _show(setup: Setup, known: Known, caption: str, rgb: Tensor, side: int) -> None:
     """A texture, and the head that wears it turned to `side`."""
-    camera = portrait_camera(known.reconstruction, 0.0, _PICTURED_YAW_DEG * side, 0.0, _TILE_PX)
-    gallery.show(known.photo.name, caption, _tile(rgb))
-    gallery.show(known.photo.name, "", over_background(*render(known.reconstruction, rgb, camera, parts.rasterise)))
-
-
-def _tile(rgb: Tensor) -> Tensor:
-    size = [_TILE_PX, _TILE_PX]
-    return F.interpolate(rgb[None], size, mode="bilinear", antialias=True, align_corners=False)[0].clamp(0, 1)
+    camera = portrait_camera(known.reconstruction, 0.0, _PICTURED_YAW_DEG * side, 0.0, TILE_PX)
+    setup.gallery.show(known.photo.name, caption, rgb)
+    head = over_background(*render(known.reconstruction, rgb, camera, setup.parts.rasterise))
+    setup.gallery.show(known.photo.name, "", head)

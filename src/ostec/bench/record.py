@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from ostec.errors import OstecError
+
 _RESAMPLES = 1000
 
 
@@ -75,6 +77,11 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
     means = torch.tensor(values, dtype=torch.float64)[drawn].mean(dim=1)
     low, high = means.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return low, high
+
+
+def failure(error: Exception, source: object) -> str:
+    """Why a photo failed, in one line that names it."""
+    return str(error) if isinstance(error, OstecError) else f"{source}: {type(error).__name__}: {error}"
 
 
 def per_face(scores: Sequence[Score]) -> list[dict[str, Any]]:

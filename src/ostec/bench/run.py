@@ -17,14 +17,13 @@ import torch
 from rich.table import Table
 
 from ostec._version import __version__
-from ostec.bench.gallery import Gallery
+from ostec.bench.gallery import Gallery, Setup
 from ostec.bench.holdout import known_texture, score_hold_out
-from ostec.bench.judge import Judges, load_judges
 from ostec.bench.methods import load_methods
-from ostec.bench.record import FIGURES, Score, per_face, table_rows
-from ostec.errors import BadPhoto, BadSettings, OstecError
+from ostec.bench.metric_networks import load_metric_networks
+from ostec.bench.record import FIGURES, Score, failure, per_face, table_rows
+from ostec.errors import BadPhoto, BadSettings
 from ostec.files.photos import cannot_write, encode_sheet, find_photos, load_photo, write_atomically
-from ostec.interfaces import Completer, Parts
 from ostec.pipeline import find_faces
 from ostec.registry import components
 from ostec.settings import Settings
@@ -34,8 +33,15 @@ PROTOCOLS = ("hold-out", "re-photo", "scan")
 _NOT_KNOWN = "passed over: the face is not frontal, or too little of it is seen"
 
 
+Listener = Callable[[str], Any]
+
+
+def _ignore(line: str) -> None:
+    pass
+
+
 @dataclass(frozen=True)
-class Options:
+class BenchOptions:
     """What to measure, on what, and where to write it."""
 
     protocol: Literal["hold-out", "re-photo", "scan"]
@@ -50,15 +56,13 @@ class Options:
     texture_size: int = 256
     seed: int = 0
     weights_dir: Path | None = None
-    """Folder with the judges' networks."""
+    """Folder with the networks that compare faces."""
     yaws_deg: tuple[float, ...] = ()
     """For `hold-out`: only these, without the harder variants."""
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
             raise BadSettings(f"protocol is {self.protocol!r}; choose {', '.join(PROTOCOLS)}.")
-        if self.limit is not None and self.limit < 1:
-            raise BadSettings(f"limit is {self.limit}; choose 1 or more.")
         if self.yaws_deg and self.protocol != "hold-out":
             raise BadSettings(f"yaws are for the protocol hold-out, not for {self.protocol}.")
         if not all(0 < yaw_deg < 90 for yaw_deg in self.yaws_deg):
@@ -71,7 +75,7 @@ class Options:
 class Outcome:
     """What a run has found."""
 
-    options: Options
+    options: BenchOptions
     scores: list[Score] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     """Photo -> why the protocol does not take it, or how it failed."""
@@ -110,7 +114,9 @@ class Outcome:
 
 
 def run_completion(
-    options: Options, say: Callable[[str], Any] = lambda line: None, complain: Callable[[str], Any] = lambda line: None
+    options: BenchOptions,
+    say: Callable[[str], Any] = lambda line: None,
+    complain: Callable[[str], Any] = lambda line: None,
 ) -> Outcome:
     """Measure the methods on every photo, and write what came of it; an interrupted run writes what it has.
 
@@ -121,19 +127,18 @@ def run_completion(
     for path in filter(None, (options.json, options.sheet)):
         check_writable(path)
     settings = Settings(mode="soft", texture_size=options.texture_size, seed=options.seed)
-    sources = _evenly(_sources(options), options.limit)
+    sources = find_sources(options.source_dir, options.limit, scans=options.protocol == "scan")
     parts = components.load_parts(weights_dir=options.weights_dir)
-    bench = _Bench(
-        load_methods(options.methods), parts, load_judges(options.weights_dir), settings, Gallery(), options.yaws_deg
-    )
+    methods, networks = load_methods(options.methods), load_metric_networks(options.weights_dir)
+    setup = Setup(methods, parts, networks, settings, Gallery(), options.yaws_deg)
     outcome = Outcome(options)
     try:
         for index in range(len(sources)):
-            _measure(outcome, bench, sources, index, say, complain)
+            _measure(outcome, setup, sources, index, say, complain)
     except KeyboardInterrupt:
-        outcome.save(bench.gallery)
+        outcome.save(setup.gallery)
         raise
-    outcome.save(bench.gallery)
+    outcome.save(setup.gallery)
     return outcome
 
 
@@ -170,32 +175,20 @@ def result_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-@dataclass(frozen=True)
-class _Bench:
-    """What serves every photo."""
+def _scores(protocol: str, setup: Setup, source: Path, background: Path) -> Iterable[Score]:
+    if protocol == "scan":
+        from ostec.bench.scan import load_scan, score_scan
 
-    methods: Mapping[str, Completer]
-    parts: Parts
-    judges: Judges
-    settings: Settings
-    gallery: Gallery
-    yaws_deg: tuple[float, ...]
+        return score_scan(load_scan(source), setup)
+    if protocol == "re-photo":
+        from ostec.bench.rephoto import score_re_photo
 
-    def score(self, protocol: str, source: Path, background: Path) -> Iterable[Score]:
-        common = self.methods, self.parts, self.judges, self.settings, self.gallery
-        if protocol == "scan":
-            from ostec.bench.scan import load_scan, score_scan
-
-            return score_scan(load_scan(source), *common)
-        if protocol == "re-photo":
-            from ostec.bench.rephoto import score_re_photo
-
-            return score_re_photo(_photo(source), _photo(background), *common)
-        photo = _photo(source)
-        known = known_texture(photo, find_faces(photo, self.parts)[0], self.parts, self.settings.texture_size)
-        if known is None:
-            raise _NotSuited(_NOT_KNOWN)
-        return score_hold_out(known, *common[:3], self.settings.seed, self.gallery, self.yaws_deg)
+        return score_re_photo(_photo(source), _photo(background), setup)
+    photo = _photo(source)
+    known = known_texture(photo, find_faces(photo, setup.parts)[0], setup.parts, setup.settings.texture_size)
+    if known is None:
+        raise _NotSuited(_NOT_KNOWN)
+    return score_hold_out(known, setup)
 
 
 class _NotSuited(Exception):
@@ -205,43 +198,41 @@ class _NotSuited(Exception):
 @torch.no_grad()
 def _measure(
     outcome: Outcome,
-    bench: _Bench,
+    setup: Setup,
     sources: Sequence[Path],
     index: int,
-    say: Callable[[str], Any],
-    complain: Callable[[str], Any],
+    say: Listener,
+    complain: Listener,
 ) -> None:
     """Score one photo: with all methods at all poses, or not at all."""
     source, start = sources[index], time.perf_counter()
     count = f"[{index + 1}/{len(sources)}] {source.name}"
     try:
-        scores = bench.score(outcome.options.protocol, source, sources[(index + 1) % len(sources)])
+        scores = _scores(outcome.options.protocol, setup, source, sources[(index + 1) % len(sources)])
         outcome.scores += [_finite(score) for score in scores]
         say(f"{count}: {time.perf_counter() - start:.1f} s")
     except _NotSuited as error:
         outcome.skipped[source.name] = str(error)
         say(f"{count}: {error}")
     except Exception as error:
-        reason = str(error) if isinstance(error, OstecError) else f"{source}: {type(error).__name__}: {error}"
+        reason = failure(error, source)
         outcome.skipped[source.name] = reason
         outcome.failed.append(source.name)
         complain(reason)
 
 
-def _sources(options: Options) -> list[Path]:
-    source = options.source_dir
-    if options.protocol != "scan":
-        found, kind = find_photos(source), "photo"
-    else:
-        found, kind = sorted(source.glob("*.glb")) if source.is_dir() else find_photos(source), ".glb file"
+def find_sources(source: Path, limit: int | None, scans: bool = False) -> list[Path]:
+    """The photos of a folder (with `scans`, its .glb files), or the one file; at most `limit`, spread evenly.
+
+    Raises `BadPhoto` where there is none, `BadSettings` for a limit below 1.
+    """
+    if limit is not None and limit < 1:
+        raise BadSettings(f"limit is {limit}; choose 1 or more.")
+    found = sorted(source.glob("*.glb")) if scans and source.is_dir() else find_photos(source)
     if not found:
-        raise BadPhoto(f"{source}: no {kind} in this folder. Name another folder.")
-    return found
-
-
-def _evenly(sources: list[Path], limit: int | None) -> list[Path]:
-    count = min(limit or len(sources), len(sources))
-    return [sources[i * len(sources) // count] for i in range(count)]
+        raise BadPhoto(f"{source}: no {'.glb file' if scans else 'photo'} in this folder. Name another folder.")
+    count = min(limit or len(found), len(found))
+    return [found[i * len(found) // count] for i in range(count)]
 
 
 def _photo(path: Path) -> Photo:

@@ -1,12 +1,12 @@
-"""Scan: photograph a scanned head from known directions, run the whole tool on each picture, compare with the scan.
+"""Scan: render a scanned head from known directions, run the whole tool on each picture, compare with the scan.
 
-What a fitted texel was read from is a pixel, and what that pixel shows is known: so the fitted head is brought onto
-the scan. Each texel's truth is the scan's colour at the nearest point, under the picture's light.
+Each trusted texel was read from a pixel, and the point of the scan that this pixel shows is known: these pairs align
+the fitted head with the scan. A texel's truth is the scan's colour at the nearest point, under the picture's light.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,10 +15,9 @@ from scipy.spatial import KDTree
 from torch import Tensor
 from torch.nn import functional as F
 
-from ostec.bench.gallery import Gallery
-from ostec.bench.judge import Judges
+from ostec.bench.gallery import Gallery, Setup
 from ostec.bench.record import Score
-from ostec.bench.scores import delta_e2000, psnr_db, seam_ratio, ssim, within_2_std
+from ostec.bench.scores import picture_figures, seam_ratio, within_2_std
 from ostec.errors import BadGeometry, OstecError
 from ostec.files.mesh_readers import read_mesh
 from ostec.geometry.align import similarity
@@ -26,9 +25,8 @@ from ostec.geometry.camera import rotation, to_clip, to_pixels
 from ostec.geometry.raster import interpolate
 from ostec.geometry.render import render
 from ostec.geometry.texels import bake_texels
-from ostec.interfaces import Completer, Parts
+from ostec.interfaces import Parts
 from ostec.pipeline import complete_face, find_faces, over_background
-from ostec.settings import Settings
 from ostec.texture.unwrap import TRUSTED
 from ostec.types import Camera, Photo, Reconstruction, Result, Texels
 
@@ -43,9 +41,8 @@ _PICTURE_PX, _PICTURE_M, _DISTANCE_M = 640, 0.36, 1.0
 _BEHIND_NOSE_M = 0.09
 _SAMPLES_PX = 512
 _TOO_FAR_M = 0.008
-_PLACING_ROUNDS, _PLACING_SHARE = 5, 0.8
-_PLACING_LEAST, _PLACING_POINTS = 100, 20_000
-_TILE_PX = 224
+_ALIGNMENT_ROUNDS, _ALIGNMENT_SHARE = 5, 0.8
+_ALIGNMENT_LEAST, _ALIGNMENT_POINTS = 100, 20_000
 
 
 @dataclass(frozen=True)
@@ -93,69 +90,70 @@ def load_scan(path: Path) -> Scan:
     return Scan(replace(mesh.head, vertices=mesh.head.vertices * _UNIT_M), mesh.rgb)
 
 
-def score_scan(
-    scan: Scan, methods: Mapping[str, Completer], parts: Parts, judges: Judges, settings: Settings, gallery: Gallery
-) -> Iterator[Score]:
-    """Each method under each light at each pose, its texture and a view from the side that was not photographed."""
+def score_scan(scan: Scan, setup: Setup) -> Iterator[Score]:
+    """Each method under each light at each pose: its texture, and a view from the side that was not photographed."""
+    parts = setup.parts
     for light_name, light in LIGHTS.items():
         lit = scan.lit(light, parts)
         for yaw_deg, pitch_deg in POSES_DEG:
             camera = scan.camera(yaw_deg, pitch_deg)
             picture = Photo(over_background(*render(scan.head, lit, camera, parts.rasterise), grey=0.6), "scan")
             row = f"{light_name} {yaw_deg:.0f} {pitch_deg:.0f}"
-            tiles = _shower(gallery if light_name == "flat" and not pitch_deg else Gallery(0), row)
-            tiles(f"scan at {yaw_deg:.0f} deg", picture.rgb)
-            for name, method in methods.items():
+            gallery = setup.gallery if light_name == "flat" and not pitch_deg else Gallery(0)
+            gallery.show(row, f"scan at {yaw_deg:.0f} deg", picture.rgb)
+            for name, method in setup.methods.items():
                 score = Score("scan", name, f"scan, {light_name}", yaw_deg, pitch_deg, light_name)
                 unseen = replace(score, variant=f"{light_name}, unseen view")
                 try:
                     face = find_faces(picture, parts)[0]
-                    result = complete_face(picture, face, replace(parts, completer=method), settings)
-                    scores = [*_compared(scan, lit, camera, result, score, unseen, parts, judges, tiles)]
+                    result = complete_face(picture, face, replace(parts, completer=method), setup.settings)
+                    head, texture, hidden = _compared(scan, lit, camera, result, setup)
+                    other = _other_side(scan, lit, head, torch.cat([result.texture.rgb, hidden]), yaw_deg, setup)
                 except OstecError:
-                    scores = [score, unseen]
-                yield from scores
+                    yield from (score, unseen)
+                    continue
+                yield replace(score, **texture)
+                yield replace(unseen, **other[0])
+                tiles = result.texture.rgb, *other[1:]
+                for caption, tile in zip((name, f"{name}, other side", "scan, other side"), tiles, strict=True):
+                    gallery.show(row, caption, tile)
 
 
 def _compared(
-    scan: Scan,
-    lit: Tensor,
-    camera: Camera,
-    result: Result,
-    score: Score,
-    unseen: Score,
-    parts: Parts,
-    judges: Judges,
-    show: Callable[[str, Tensor], None],
-) -> Iterator[Score]:
-    samples = scan.samples(parts)
+    scan: Scan, lit: Tensor, camera: Camera, result: Result, setup: Setup
+) -> tuple[Reconstruction, dict[str, float | None], Tensor]:
+    """The fitted head moved onto the scan, the figures of its texture, and [1, Hu, Wu] which texels are scored."""
+    samples, parts = scan.samples(setup.parts), setup.parts
     surface = KDTree(samples.points[samples.inside].numpy())
     size = (result.texture.rgb.shape[1], result.texture.rgb.shape[2])
     texels = bake_texels(result.reconstruction, size, parts.rasterise)
     seen = texels.inside & (result.seen.confidence >= TRUSTED)
     shown = texels.points[seen]
-    shown = shown[:: max(1, len(shown) // _PLACING_POINTS)]
-    place = placement(result.reconstruction.camera, shown, *scan.pictured(camera, parts))
-    truth, known = true_colours(place(texels.points), surface, lit[:, samples.inside])
+    shown = shown[:: max(1, len(shown) // _ALIGNMENT_POINTS)]
+    to_scan = alignment(result.reconstruction.camera, shown, *scan.pictured(camera, parts))
+    truth, known = true_colours(to_scan(texels.points), surface, lit[:, samples.inside])
     hidden = texels.inside & ~seen & known
-    show(score.method, result.texture.rgb)
-    yield replace(
-        score,
-        **texture_figures(result, truth, hidden),
-        lpips=judges.lpips_between(torch.where(hidden, result.texture.rgb, truth), truth),
-        seam=seam_ratio(result.texture.rgb, texels.inside, seen),
-        seconds=float(result.report["seconds"]["complete"]),
-    )
-    head = replace(result.reconstruction, vertices=place(result.reconstruction.vertices))
-    away = scan.camera(-score.yaw_deg or 45.0, 0.0)
-    ours, covered = render(head, torch.cat([result.texture.rgb, hidden[None].float()]), away, parts.rasterise)
-    theirs, there = render(scan.head, lit, away, parts.rasterise)
-    region = covered & there & (ours[3] > 0.5)
-    show(f"{score.method}, other side", ours[:3])
-    show("scan, other side", theirs)
-    yield replace(
-        unseen, **picture_figures(ours[:3], theirs, region), identity=_identity(scan, lit, head, result, parts, judges)
-    )
+    figures = texture_figures(result, truth, hidden) | {
+        "lpips": setup.networks.lpips_between(torch.where(hidden, result.texture.rgb, truth), truth),
+        "seam": seam_ratio(result.texture.rgb, texels.inside, seen),
+        "seconds": float(result.report["seconds"]["complete"]),
+    }
+    head = replace(result.reconstruction, vertices=to_scan(result.reconstruction.vertices))
+    return head, figures, hidden[None].float()
+
+
+def _other_side(
+    scan: Scan, lit: Tensor, head: Reconstruction, texture: Tensor, yaw_deg: float, setup: Setup
+) -> tuple[dict[str, float | None], Tensor, Tensor]:
+    """The figures of a view from the side that was not photographed, and the head's and the scan's picture there.
+
+    `texture` [4, Hu, Wu]: colours, and 1 for the texels that are scored.
+    """
+    away = scan.camera(-yaw_deg or 45.0, 0.0)
+    ours, covered = render(head, texture, away, setup.parts.rasterise)
+    theirs, there = render(scan.head, lit, away, setup.parts.rasterise)
+    figures = picture_figures(ours[:3], theirs, covered & there & (ours[3] > 0.5))
+    return {**figures, "identity": _identity(scan, lit, head, texture[:3], setup)}, ours[:3], theirs
 
 
 def texture_figures(result: Result, truth: Tensor, hidden: Tensor) -> dict[str, float | None]:
@@ -167,15 +165,7 @@ def texture_figures(result: Result, truth: Tensor, hidden: Tensor) -> dict[str, 
     return figures | {"within_2_std": within_2_std(rgb, std, truth, hidden)}
 
 
-def picture_figures(picture: Tensor, truth: Tensor, region: Tensor) -> dict[str, float]:
-    """PSNR, SSIM and colour error over a region; empty where that is."""
-    if not bool(region.any()):
-        return {}
-    measures = {"psnr_db": psnr_db, "ssim": ssim, "delta_e": delta_e2000}
-    return {name: measure(picture, truth, region) for name, measure in measures.items()}
-
-
-def placement(fit: Camera, shown: Tensor, pictured: Tensor, covered: Tensor) -> Callable[[Tensor], Tensor]:
+def alignment(fit: Camera, shown: Tensor, pictured: Tensor, covered: Tensor) -> Callable[[Tensor], Tensor]:
     """A map from the fitted head's frame [..., 3] into the scan's: the similarity that best brings the points [N, 3]
     which the fit saw to those [3, H, W] that the picture shows at their pixels, where it is `covered` [H, W].
 
@@ -185,14 +175,14 @@ def placement(fit: Camera, shown: Tensor, pictured: Tensor, covered: Tensor) -> 
     x, y = to_pixels(shown, fit).floor().long().unbind(dim=1)
     x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
     hit = covered[y, x]
-    if int(hit.sum()) < _PLACING_LEAST:
+    if int(hit.sum()) < _ALIGNMENT_LEAST:
         raise BadGeometry("The fit lies beside the head in the picture.")
     source, target = shown[hit].double(), pictured[:, y[hit], x[hit]].T.double()
     trust = torch.ones(len(source), dtype=torch.float64)
-    for _ in range(_PLACING_ROUNDS):
+    for _ in range(_ALIGNMENT_ROUNDS):
         scale, R, t = similarity(source, target, trust)
         distance = (scale * source @ R.T + t - target).norm(dim=1)
-        trust = (distance <= distance.quantile(_PLACING_SHARE)).double()
+        trust = (distance <= distance.quantile(_ALIGNMENT_SHARE)).double()
     return lambda points: (scale * points.double() @ R.T + t).float()
 
 
@@ -203,20 +193,12 @@ def true_colours(points: Tensor, surface: KDTree, colours: Tensor) -> tuple[Tens
     return colours[:, torch.from_numpy(index)].view(3, *points.shape[:2]) * near, near
 
 
-def _identity(
-    scan: Scan, lit: Tensor, head: Reconstruction, result: Result, parts: Parts, judges: Judges
-) -> float | None:
-    """Cosine between our head and the scan, both from the front."""
-    if judges.identity is None:
+def _identity(scan: Scan, lit: Tensor, head: Reconstruction, rgb: Tensor, setup: Setup) -> float | None:
+    """Cosine of the embeddings of our head and of the scan, both from the front."""
+    if setup.networks.identity is None:
         return None
     front = scan.camera(0.0, 0.0)
     landmarks_px = to_pixels(head.vertices[head.topology.landmark_vertices], front)
-    ours, theirs = (render(*pair, front, parts.rasterise)[0] for pair in ((head, result.texture.rgb), (scan.head, lit)))
-    return judges.identity(ours, theirs, landmarks_px, landmarks_px)
-
-
-def _shower(gallery: Gallery, row: str) -> Callable[[str, Tensor], None]:
-    def show(caption: str, picture: Tensor) -> None:
-        gallery.show(row, caption, F.interpolate(picture[None], (_TILE_PX, _TILE_PX), mode="area")[0].clamp(0, 1))
-
-    return show
+    pairs = (head, rgb), (scan.head, lit)
+    ours, theirs = (render(*pair, front, setup.parts.rasterise)[0] for pair in pairs)
+    return setup.networks.identity(ours, theirs, landmarks_px, landmarks_px)

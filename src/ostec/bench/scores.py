@@ -14,6 +14,14 @@ _DETAIL_SIGMA_AT_256 = 1.5
 _BORDER_REACH_AT_256 = 3
 
 
+def picture_figures(picture: Tensor, truth: Tensor, region: Tensor) -> dict[str, float]:
+    """PSNR, SSIM and colour error by the names that `Score` has for them; empty where the region is."""
+    if not bool(region.any()):
+        return {}
+    measures = {"psnr_db": psnr_db, "ssim": ssim, "delta_e": delta_e2000}
+    return {name: measure(picture, truth, region) for name, measure in measures.items()}
+
+
 def psnr_db(picture: Tensor, truth: Tensor, region: Tensor) -> float:
     """Peak signal-to-noise ratio of [3, H, W] over `region` [H, W] bool, at most 100 dB."""
     error = float((picture - truth)[:, region].double().square().mean())

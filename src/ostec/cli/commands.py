@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg, subcommand
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg, subcommand
 
 from ostec._version import __version__
 from ostec.errors import OstecError
@@ -144,10 +144,9 @@ class Models:
 
 
 @dataclass(frozen=True)
-class Bench:
+class BenchCompletion:
     """Measure how well completers invent what is hidden: prints a table, writes JSON and a sheet of pictures."""
 
-    what: Positional[Literal["completion"]]
     protocol: Literal["hold-out", "re-photo", "scan"]
     """Hide texels of frontal photos; photograph completed heads anew; or photograph a scanned head."""
     source_dir: Path
@@ -170,16 +169,70 @@ class Bench:
     """For hold-out: only these, without the harder variants; for slow completers."""
 
     def __call__(self) -> int:
-        from ostec.bench.run import Options, run_completion
+        from ostec.bench.run import BenchOptions, run_completion
 
         methods = tuple(name.strip() for name in self.methods.split(",") if name.strip())
         places = self.source_dir, methods, self.json, self.sheet
-        options = Options(
+        options = BenchOptions(
             self.protocol, *places, self.limit, self.texture_size, self.seed, self.weights_dir, self.yaws_deg
         )
         outcome = run_completion(options, _say, lambda reason: _complain(reason, _SOME_FAILED))
         _print_scores(outcome)
         return _SOME_FAILED if outcome.failed or not outcome.scores else _DONE
+
+
+@dataclass(frozen=True)
+class BenchSpeed:
+    """Measure the seconds per photo by stage, after a warm-up, and compare them with a matrix product."""
+
+    source_dir: Path
+    """Folder of photos, or one photo."""
+    json: Path | None = None
+    """File for the figures."""
+    completer: str = "auto"
+    """What fills the hidden parts: auto, or a name; a wrong name lists them."""
+    reconstructor: str = "auto"
+    """What fits the 3D face: auto, or a name; a wrong name lists them."""
+    limit: int | None = None
+    """Take only so many photos, evenly over the folder."""
+    texture_size: int = Settings.texture_size
+    """Side of the textures, px."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """What to compute on."""
+    weights_dir: Path | None = None
+    """Folder with weight files, or one above it; looked into before OSTEC_WEIGHTS."""
+
+    def __call__(self) -> int:
+        from rich.console import Console
+
+        from ostec.bench.run import find_sources
+        from ostec.bench.speed import measure_speed, speed_table
+        from ostec.registry.components import load_parts
+
+        photos = find_sources(self.source_dir, self.limit)
+        parts = load_parts(self.completer, self.reconstructor, self.device, self.weights_dir)
+        settings = Settings(texture_size=self.texture_size)
+        speed = measure_speed(photos, parts, settings, lambda reason: _complain(reason, _SOME_FAILED))
+        Console().print(speed_table(speed))
+        peak = "" if speed.peak_mb is None else f", {speed.peak_mb:.0f} MB at most"
+        print(f"{len(speed.seconds)} photos, {len(speed.failed)} failed{peak}")
+        if self.json is not None:
+            speed.save(self.json)
+        return _SOME_FAILED if speed.failed else _DONE
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Benchmarks: how well completers invent what is hidden, and how long a photo takes."""
+
+    what: OmitArgPrefixes[
+        OmitSubcommandPrefixes[
+            Annotated[BenchCompletion, subcommand("completion")] | Annotated[BenchSpeed, subcommand("speed")]
+        ]
+    ]
+
+    def __call__(self) -> int:
+        return self.what()
 
 
 _Command = (

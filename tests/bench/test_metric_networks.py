@@ -1,4 +1,4 @@
-"""The judges of a benchmark are read from the files that `ostec models get` writes, wherever weight files lie."""
+"""The networks of a benchmark are read from the files that `ostec models get` writes, wherever weight files lie."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from small_lpips import Weights, save_script
 
-from ostec.bench.judge import load_judges
+from ostec.bench.metric_networks import load_metric_networks
 from ostec.networks.lpips import Lpips
 from ostec.weights.locate import weights_folders
 
@@ -31,14 +31,14 @@ def test_lpips_is_found_where_it_was_downloaded_to(tmp_path: Path, where: str, m
     weights = Weights()
     saved(weights, {"given": given, "named": tmp_path / "named", "own": own}[where])
     first, second = torch.rand(2, 3, 32, 32)
-    found = load_judges(given).lpips_between(first, second)
+    found = load_metric_networks(given).lpips_between(first, second)
     assert found == pytest.approx(float(weights.lpips()(first[None], second[None])), abs=1e-6)
 
 
 def test_nvidias_file_will_do(tmp_path: Path) -> None:
-    assert load_judges(tmp_path).lpips is None
+    assert load_metric_networks(tmp_path).lpips is None
     save_script(Weights(), tmp_path / "vgg16.pt")
-    assert load_judges(tmp_path).lpips is not None
+    assert load_metric_networks(tmp_path).lpips is not None
 
 
 def test_another_trunk_is_used_where_there_is_no_vgg16(tmp_path: Path) -> None:
@@ -48,9 +48,9 @@ def test_another_trunk_is_used_where_there_is_no_vgg16(tmp_path: Path) -> None:
     torch.save(trunk, tmp_path / "alexnet-owt-7be5be79.pth")
     heads = {f"lin{i}.model.1.weight": torch.rand(1, o, 1, 1) for i, (o, _, _) in enumerate(layers.values())}
     save_file(heads, tmp_path / "lpips_v0.1_alex.safetensors")
-    assert _trunk(load_judges(tmp_path).lpips) == "alex"
+    assert _trunk(load_metric_networks(tmp_path).lpips) == "alex"
     saved(Weights(), tmp_path / "deeper")
-    assert _trunk(load_judges(tmp_path).lpips) == "vgg"
+    assert _trunk(load_metric_networks(tmp_path).lpips) == "vgg"
 
 
 def _trunk(lpips: object) -> str:

@@ -1,4 +1,4 @@
-"""Networks that compare faces as people do, where their weights are at hand."""
+"""Networks that measure how alike two faces look, where their weight files are present."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ _OTHER_LPIPS = (
     ("alexnet-owt-7be5be79.pth", "lpips_v0.1_alex.safetensors"),
     ("squeezenet1_1-b8a52dc0.pth", "lpips_v0.1_squeeze.safetensors"),
 )
-"""Trunk and heads that are used where there is no LPIPS with a VGG16."""
+"""Trunk and heads, best first, where there is no LPIPS with a VGG16."""
 
 
 @dataclass(frozen=True)
-class Judges:
-    """`identity` compares two pictures by their landmarks [68, 2]; `lpips` takes two batches. None where missing."""
+class MetricNetworks:
+    """`identity` compares two pictures, given the landmarks [68, 2] of each; `lpips` compares two batches. None where
+    the weight files are missing."""
 
     identity: Callable[[Tensor, Tensor, Tensor, Tensor], float] | None = None
     lpips: Callable[[Tensor, Tensor], Tensor] | None = None
@@ -35,7 +36,7 @@ class Judges:
         return None if self.lpips is None else float(self.lpips(picture[None], truth[None]))
 
     def identity_between(self, face: Reconstruction, texture: Tensor, truth: Tensor, parts: Parts) -> float | None:
-        """Cosine between frontal renders of two textures on one head."""
+        """Cosine of the embeddings of two textures [3, Hu, Wu], each rendered from the front on this head."""
         if self.identity is None:
             return None
         camera = portrait_camera(face, 0.0, 0.0, 0.0, _PORTRAIT_PX)
@@ -44,8 +45,8 @@ class Judges:
         return self.identity(pictures[:3], pictures[3:], landmarks_px, landmarks_px)
 
 
-def load_judges(weights_dir: Path | None) -> Judges:
-    """The judges whose files are there, where all weight files are looked for. Raises `BadWeights`."""
+def load_metric_networks(weights_dir: Path | None) -> MetricNetworks:
+    """The networks whose files lie in one of the weights folders. Raises `BadWeights`."""
     from ostec.networks.lpips import load_lpips
     from ostec.networks.mobilefacenet import identity_similarity, load_mobilefacenet
     from ostec.registry.sources import LPIPS, Source, first_found
@@ -61,4 +62,4 @@ def load_judges(weights_dir: Path | None) -> Judges:
         identity = compare
     others = (Source((trunk, heads), load_lpips) for trunk, heads in _OTHER_LPIPS)
     found = first_found((*LPIPS, *others), folders)
-    return Judges(identity, found.load() if found else None)
+    return MetricNetworks(identity, found.load() if found else None)
