@@ -9,9 +9,8 @@ import platform
 import re
 import stat
 import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import IO
@@ -239,16 +238,17 @@ def _open_image(file: IO[bytes]) -> Image.Image:
 
 
 def _decode(open_image: Callable[[], Image.Image], name: str) -> Tensor:
-    """[3, H, W], upright, sRGB 0..1. Whatever the decoder raises becomes `BadPhoto`; what it prints is dropped."""
+    """[3, H, W], upright, sRGB 0..1. Whatever the decoder raises becomes `BadPhoto`.
+
+    Pillow's warnings and libtiff's messages on stderr pass through: only changes that concern the whole process, and
+    so every other thread, could silence them.
+    """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = open_image()
-            _check_size(image.size, name)
-            with _stderr_dropped() if image.format == "TIFF" else nullcontext():
-                image.load()
-            image = _upright(image)
-            return _planes(image.size, *_strip_reader(image))
+        image = open_image()
+        _check_size(image.size, name)
+        image.load()
+        image = _upright(image)
+        return _planes(image.size, *_strip_reader(image))
     except BadPhoto:
         raise
     except UnidentifiedImageError as error:
@@ -270,24 +270,6 @@ def _check_size(size: tuple[int, int], name: str) -> None:
         raise BadPhoto(f"{name}: {width} x {height} px. A photo needs at least {MIN_SIDE_PX} px on each side.")
     if width * height > MAX_PIXELS:
         raise BadPhoto(f"{name}: {width} x {height} px is more than {MAX_PIXELS / 1e6:.0f} megapixels. Scale it down.")
-
-
-@contextmanager
-def _stderr_dropped() -> Iterator[None]:
-    """Drops what C code prints to the process's stderr: libtiff speaks of damage there, beside reporting it."""
-    try:
-        kept = os.dup(2)
-    except OSError:
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def _upright(image: Image.Image) -> Image.Image:
