@@ -18,8 +18,8 @@ import torch
 import tyro
 
 from ostec.registry import components
-from ostec.transfer.inputs import source_mesh, target_mesh
-from ostec.transfer.run import transfer
+from ostec.mesh_transfer.inputs import source_mesh, target_mesh
+from ostec.mesh_transfer.run import transfer
 
 
 def seconds(work: Callable[[], object]) -> float:

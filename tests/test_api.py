@@ -37,6 +37,13 @@ def test_every_public_name_is_there() -> None:
         ostec.nonsense  # type: ignore[attr-defined]  # noqa: B018
 
 
+def test_no_module_hides_a_public_name() -> None:
+    """`import ostec.x.y` sets the attribute `x` of the package, over a function of that name."""
+    folder = Path(ostec.__file__).parent
+    modules = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
+    assert not modules & set(ostec.__all__)
+
+
 def test_every_error_is_public_and_derives_from_one() -> None:
     errors = [thing for thing in vars(ostec.errors).values() if isinstance(thing, type)]
     assert len(errors) > 5

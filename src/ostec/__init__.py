@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ostec.interfaces import Parts, Progress
     from ostec.networks.stylegan2_files import load_discriminator, load_generator
     from ostec.registry.components import demo_photo, load_parts
-    from ostec.transfer.run import transfer
+    from ostec.mesh_transfer.run import transfer
     from ostec.types import Mesh, Photo, Result, TransferResult
 
 __all__ = [
@@ -76,7 +76,7 @@ _LAZY = {
     "load_discriminator": "ostec.networks.stylegan2_files",
     "load_generator": "ostec.networks.stylegan2_files",
     "load_parts": "ostec.registry.components",
-    "transfer": "ostec.transfer.run",
+    "transfer": "ostec.mesh_transfer.run",
 }
 """Name -> the module it is imported from when first asked for: these need torch."""
 

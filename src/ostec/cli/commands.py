@@ -111,7 +111,7 @@ class Transfer:
 
     def __call__(self) -> int:
         from ostec.errors import NoFace
-        from ostec.transfer.run import transfer
+        from ostec.mesh_transfer.run import transfer
 
         try:
             result = transfer(self.source, self.target, self.texture_size, self.landmarks)

@@ -19,7 +19,7 @@ from ostec.geometry.sample import sample
 from ostec.geometry.texels import bake_texels
 from ostec.interfaces import Detector, Reconstructor
 from ostec.texture.fill import push_pull
-from ostec.transfer.find import find_points
+from ostec.mesh_transfer.find import find_points
 from ostec.types import Mesh, Reconstruction, Texels, Topology, TransferResult
 
 LEAST_TEXTURE_PX, MOST_TEXTURE_PX = 16, 8192

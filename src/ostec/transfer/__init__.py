@@ -1,1 +1,0 @@
-"""Textures onto other meshes."""
