@@ -1,72 +1,88 @@
-"""Model files as Keras 2 writes them, put together with h5py."""
+"""Encoders that Keras 2.15 saved: a narrow ResNet-50 with each of the public heads, and changed copies of them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import lzma
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
+import torch
+from torch import Tensor
 
-Arrays = Sequence[tuple[str, NDArray[Any]]]
-
-
-def layer(kind: str, name: str, source: str | Sequence[str] | None = None, **config: Any) -> dict[str, Any]:
-    """A layer as `model_config` writes it down, taking the values of the layers `source`."""
-    sources = [source] if isinstance(source, str) else source or []
-    return {
-        "name": name,
-        "class_name": kind,
-        "config": {"name": name, "trainable": True, "dtype": "float32", **config},
-        "inbound_nodes": [[[each, 0, 0, {}] for each in sources]] if sources else [],
-    }
+GOLDEN = Path(__file__).parent / "data" / "golden"
 
 
-def picture(height: int, width: int, name: str = "picture") -> dict[str, Any]:
-    """The layer that a model begins with."""
-    return layer("InputLayer", name, batch_input_shape=[None, height, width, 3], sparse=False)
-
-
-def conv(name: str, source: str, filters: int, size: int, stride: int = 1, **config: Any) -> dict[str, Any]:
-    """A convolution without bias and activation, "same" padding, unless told otherwise."""
-    stated = {
-        "filters": filters,
-        "kernel_size": [size, size],
-        "strides": [stride, stride],
-        "padding": "same",
-        "data_format": "channels_last",
-        "dilation_rate": [1, 1],
-        "activation": "linear",
-        "use_bias": False,
-    }
-    return layer("Conv2D", name, source, **{**stated, **config})
-
-
-def model(layers: Sequence[Mapping[str, Any]], name: str = "model", source: str | None = None) -> dict[str, Any]:
-    """A model from its first layer to its last; also one within another, taking the value of `source`."""
-    ends = {"input_layers": [[layers[0]["name"], 0, 0]], "output_layers": [[layers[-1]["name"], 0, 0]]}
-    whole = layer("Model", name, source)
-    return {**whole, "config": {"name": name, "layers": list(layers), **ends}}
-
-
-def write_keras(path: Path, stated: Mapping[str, Any], weights: Mapping[str, Arrays]) -> Path:
-    """`weights` by outermost layer; those of layers without any may be left out."""
-    with h5py.File(path, "w") as file:
-        file.attrs["keras_version"], file.attrs["backend"] = b"2.3.1", b"tensorflow"
-        file.attrs["model_config"] = json.dumps(stated).encode()
-        group = file.create_group("model_weights")
-        names = list(dict.fromkeys(each["name"] for each in stated["config"]["layers"]))
-        group.attrs["layer_names"] = np.array([name.encode() for name in names])
-        for name in names:
-            write_layer(group.create_group(name), weights.get(name, ()))
+def unpacked(name: str, path: Path) -> Path:
+    """The file "keras_dense" (means over the picture, a dense layer) or "keras_local" (locally connected layers)."""
+    path.write_bytes(lzma.decompress((GOLDEN / f"{name}.h5.xz").read_bytes()))
     return path
 
 
-def write_layer(group: h5py.Group, arrays: Arrays) -> None:
-    """Arrays and the list of their names."""
-    group.attrs["weight_names"] = np.array([name.encode() for name, _ in arrays], dtype="S64")
-    for name, array in arrays:
-        group.create_dataset(name, data=array)
+def expected(name: str) -> tuple[Tensor, Tensor]:
+    """Pictures [3, 3, 64, 64] in 0..1, and what Keras makes of them after `preprocess_input`."""
+    with np.load(GOLDEN / f"{name}_expected.npz") as arrays:
+        return torch.from_numpy(arrays["rgb"]).permute(0, 3, 1, 2) / 255, torch.from_numpy(arrays["y"])
+
+
+def change(path: Path, how: Callable[[h5py.File], object]) -> Path:
+    """Changes a file in place."""
+    with h5py.File(path, "r+") as file:
+        how(file)
+    return path
+
+
+def change_layer(path: Path, name: str, /, **config: Any) -> Path:
+    """Changes a layer's configuration, or with `class_name` its kind and with `inbound_nodes` what it takes."""
+
+    def visit(layers: list[dict[str, Any]]) -> None:
+        for layer in layers:
+            if layer["config"]["name"] == name:
+                layer["config"] |= {key: value for key, value in config.items() if key not in layer}
+                layer |= {key: value for key, value in config.items() if key in layer}
+            visit(layer["config"].get("layers", []))
+
+    return change_config(path, lambda model: visit(model["config"]["layers"]))
+
+
+def change_config(path: Path, how: Callable[[dict[str, Any]], object]) -> Path:
+    """Changes the architecture."""
+    with h5py.File(path) as file:
+        model = json.loads(str(file.attrs["model_config"]))
+    how(model)
+    return rewrite(path, json.dumps(model).encode())
+
+
+def rewrite(path: Path, config: bytes) -> Path:
+    """The same weights with another text for an architecture, in a new file: an old one keeps what is deleted."""
+    other = path.with_suffix(".new")
+    with h5py.File(path) as file, h5py.File(other, "w") as copy:
+        file.copy("model_weights", copy)
+        copy.attrs["model_config"] = config
+    return other.replace(path)
+
+
+def with_old_names(path: Path, mark: str = "") -> Path:
+    """The same model with the names that Keras gave to ResNet-50's layers up to 2.3; `mark` is that of a session."""
+
+    def old(name: str) -> str:
+        match = re.fullmatch(r"conv(\d)_block(\d)_(\d)_(conv|bn)", name)
+        if match is None:
+            return {"conv1_conv": "conv1", "conv1_bn": "bn_conv1"}.get(name, name)
+        stage, block, layer, kind = match.groups()
+        branch = "1" if layer == "0" else f"2{'abc'[int(layer) - 1]}"
+        return f"{'res' if kind == 'conv' else 'bn'}{stage}{'abcdef'[int(block) - 1]}_branch{branch}"
+
+    def rename(file: h5py.File) -> None:
+        group: Any = file["model_weights/resnet50"]
+        for name in list(group):
+            if old(name) != name:
+                group.move(name, old(name) + mark)
+
+    with h5py.File(change(path, rename)) as file:
+        text = str(file.attrs["model_config"])
+    return rewrite(path, re.sub(r'"(conv\d_[a-z0-9_]+)"', lambda found: f'"{old(found[1])}"', text).encode())

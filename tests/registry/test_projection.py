@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from small_encoder import encoder_tensors
 from small_fan import small_fan
 from small_iresnet import exported, small_iresnet, table, written
+from small_keras import unpacked
 from small_lpips import Weights, save_script
 from small_stylegan2 import discriminator_tensors, generator_tensors
 from torch.nn import functional as F
@@ -228,7 +229,7 @@ def test_pictures_are_compared_by_nvidias_file_where_it_is_the_only_one(tmp_path
 
 def test_heat_maps_and_encoder_are_used_where_they_are(tmp_path: Path) -> None:
     torch.save(small_fan().state_dict(), tmp_path / "2DFAN4-11f355bf06.pth.tar")
-    shutil.copy(GOLDEN / "keras_small.h5", tmp_path / "resnet_18_20191231.h5")
+    unpacked("keras_dense", tmp_path / "resnet_18_20191231.h5")
     judges, used = judged(tmp_path)
     assert used == {"2DFAN4-11f355bf06.pth.tar", "resnet_18_20191231.h5"}
     assert judges.heat_maps is not None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,24 @@ _LARGEST_BYTES = 4 << 30
 _ZIP, _OLD_TORCH = b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _MOST_COMPRESSED = 4
 """How many times its own size an archive's file may have; weights hardly compress."""
+
+
+@contextmanager
+def expecting(what: str, source: str | Path, remedy: str) -> Iterator[None]:
+    """Around code that takes a file's content for `what`: turns what it raises where that is wrong into `BadWeights`.
+
+    `source` is what the message calls the file, `remedy` ends it.
+    """
+    try:
+        yield
+    except BadWeights as error:
+        if remedy in str(error):
+            raise
+        raise BadWeights(f"{error} {remedy}") from error
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = f"it lacks {reason}" if isinstance(error, KeyError) else reason
+        raise BadWeights(f"{source} is not {what}: {reason}. {remedy}") from error
 
 
 def read_stored(path: Path, remedy: str, member: str = "") -> Any:
