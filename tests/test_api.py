@@ -90,3 +90,33 @@ def test_default_parts_are_built_once(monkeypatch: pytest.MonkeyPatch, tmp_path:
         ostec.complete(path, settings=SETTINGS)
     ostec._default_parts.cache_clear()
     assert choice.loads == 1
+
+
+def test_the_caller_s_random_numbers_are_left_alone() -> None:
+    """Nothing draws from torch's global generator: its state stays, and does not shape the result."""
+    parts = ostec.load_parts(completer="prior", reconstructor="mediapipe", device="cpu")
+    textures = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        state = torch.get_rng_state()
+        textures.append(ostec.complete(ostec.demo_photo(), parts, ostec.Settings(texture_size=128)).texture.rgb)
+        assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(*textures)
+
+
+def test_settings_are_checked_and_named() -> None:
+    with pytest.raises(ostec.BadSettings, match=r"texture_size is 5; choose 64\.\.8192"):
+        ostec.Settings(texture_size=5)
+    with pytest.raises(ostec.BadSettings, match="iterations is -1"):
+        ostec.SearchSettings(iterations=-1)
+    with pytest.raises(ostec.BadSettings, match="'sgd'; choose ggt, adam or lbfgs"):
+        ostec.SearchSettings(optimiser="sgd")  # pyright: ignore[reportArgumentType]
+
+
+def test_search_settings_without_a_search_are_warned_of() -> None:
+    parts = ostec.load_parts(completer="mirror", reconstructor="mediapipe", device="cpu")
+    search = ostec.SearchSettings(film=True, iterations=5)
+    for changed, words in ((search, ["iterations, film had no effect"]), (ostec.SearchSettings(), [])):
+        settings = ostec.Settings(texture_size=64, search=changed)
+        warnings = ostec.complete(ostec.demo_photo(), parts, settings).report["warnings"]
+        assert len(warnings) == len(words) and all(word in line for word, line in zip(words, warnings, strict=True))

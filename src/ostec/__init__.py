@@ -21,7 +21,7 @@ from ostec.errors import (
     OstecError,
     UnknownComponent,
 )
-from ostec.settings import Settings
+from ostec.settings import SearchSettings, Settings
 
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 # torch reads this with its first tensor: memory for large ones then comes in large pages, and StyleGAN2 at 1024 px
@@ -54,6 +54,7 @@ __all__ = [
     "Parts",
     "Photo",
     "Result",
+    "SearchSettings",
     "Settings",
     "TransferResult",
     "UnknownComponent",

@@ -44,7 +44,6 @@ def complete_face(
 
     Raises `NoFace` if it turns out to be none, and `Cancelled` as soon as `progress` returns False.
     """
-    torch.manual_seed(settings.seed)
     watch = _Stopwatch(photo.name, progress)
 
     with watch("fit", 0.05):  # its 3D shape and the camera that took the photo
@@ -173,15 +172,5 @@ def _report(
         "seconds": seconds,
         "loss_terms": notes.get("loss_terms", {}),
         "loss_history": notes.get("loss_history", {}),
-        "warnings": [*notes.get("warnings", []), *_without_effect(settings, notes)],
+        "warnings": list(notes.get("warnings", [])),
     }
-
-
-def _without_effect(settings: Settings, notes: Any) -> list[str]:
-    """What to say where a completer that searches no generator was told how to."""
-    plain = Settings()
-    names = ("preset", "optimiser", "iterations", "iterations_frontalize", "tune", "film")
-    told = [name for name in names if getattr(settings, name) != getattr(plain, name)]
-    if "loss_terms" in notes or not told:
-        return []
-    return [f"the completer searches no generator: {', '.join(told)} had no effect."]

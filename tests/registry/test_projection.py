@@ -124,7 +124,7 @@ def test_the_search_starts_where_the_encoder_of_that_generator_says(package: Pat
     assert parts.licences["face_encoder.safetensors"] == "Apache-2.0"
     seen = []
     completer.search.encoder = lambda pictures: seen.append(pictures) or torch.zeros(len(pictures), 8, 8)
-    settings = ostec.Settings(texture_size=128, iterations=1, preset="original")
+    settings = ostec.Settings(texture_size=128, search=ostec.SearchSettings(iterations=1, preset="original"))
     result = ostec.complete(demo_photo(), parts=parts, settings=settings)
     views = [c for c in result.completions if c.latent is not None]
     assert views and all(bool((c.latent == 0).all()) for c in views)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -15,7 +15,7 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixe
 
 from ostec._version import __version__
 from ostec.errors import OstecError
-from ostec.settings import Settings
+from ostec.settings import SearchSettings, Settings
 
 if TYPE_CHECKING:
     from ostec.batch.run import Event, Options
@@ -26,13 +26,20 @@ _FORMATS = ("png", "obj", "glb")
 
 
 @dataclass(frozen=True)
+class _SearchSettings(SearchSettings):
+    """How a face generator is searched."""
+
+    iterations: Annotated[int, arg(aliases=["-i"])] = SearchSettings.iterations
+
+
+@dataclass(frozen=True)
 class _Settings(Settings):
     """How one photo is completed."""
 
     mode: Annotated[Literal["soft", "hard", "auto"], arg(aliases=["-m"])] = Settings.mode
     frontalize: Annotated[bool, arg(aliases=["-f"])] = Settings.frontalize
-    iterations: Annotated[int, arg(aliases=["-i"])] = Settings.iterations
     keep_intermediate: Annotated[bool, arg(aliases=["-p"])] = Settings.keep_intermediate
+    search: Annotated[_SearchSettings, OmitArgPrefixes] = field(default_factory=_SearchSettings)
 
 
 @dataclass(frozen=True)
@@ -278,10 +285,9 @@ def _complete(photos: Sequence[Path], run: Run, options: Options) -> int:
     reconstructor = _reconstructor(run)
     choice = choose(run.completer, reconstructor, run.device, detector=run.detector, segmenter=run.segmenter)
     print(f"ostec {__version__}: {choice.statement}")
-    settings = Settings(**asdict(run.settings))
     with _Display(len(photos)) as display:
         try:
-            summary = run_batch(photos, run.save_dir, choice, settings, options, display)
+            summary = run_batch(photos, run.save_dir, choice, run.settings, options, display)
         except CannotWrite as error:
             return _complain(error, _SOME_FAILED if display.failures else _SET_UP)
     counts = [f"{summary.count(status)} {status}" for status in ("done", "skipped", "failed")]

@@ -46,7 +46,8 @@ class MirrorCompleter:
             atlas = atlas.add("mirror", mirrored(relit_photo, even), 1.0) if symmetric else atlas
             texture = stitch(atlas, inside, torch.zeros_like(inside), (even + grain).exp().clamp(0, 1))
             texture = with_colours_of(texture, photo, trusted)
-        return Completed(texture, notes={} if symmetric else {"warnings": [_NO_SYMMETRY]})
+        warnings = [*([] if symmetric else [_NO_SYMMETRY]), *settings.search.unused_warnings()]
+        return Completed(texture, notes={"warnings": warnings})
 
 
 def fit_to_texture(seen: UVTexture, texels: Texels, symmetric: bool) -> Shading:

@@ -22,7 +22,7 @@ from ostec.geometry.raster import rasterise
 from ostec.geometry.texels import bake_texels
 from ostec.interfaces import Encoder, Judges
 from ostec.networks.stylegan2 import Generator
-from ostec.settings import Settings
+from ostec.settings import SearchSettings, Settings
 from ostec.texture.shoot import shoot
 from ostec.texture.unwrap import TRUSTED, unwrap
 from ostec.texture.views import PHOTO_PRIORITY, in_batches, plan_views
@@ -31,7 +31,8 @@ from ostec.types import Atlas, Completed, Face
 SIZE = 96
 GENERATOR = Generator(generator_tensors(resolution=32, channels=8))
 NO_NETWORKS = Judges()
-SETTINGS = Settings(texture_size=SIZE, iterations=6, iterations_frontalize=4, frontalize=True, frontal_size=64)
+SHORT = SearchSettings(iterations=6, iterations_frontalize=4)
+SETTINGS = Settings(texture_size=SIZE, frontalize=True, frontal_size=64, search=SHORT)
 
 
 class Perception:
@@ -54,6 +55,10 @@ def known(yaw_deg: float = 20.0, mode: str = "soft") -> tuple[Face, Atlas]:
     seen = unwrap(photo.rgb, face.camera, face, texels, rasterise, all_skin())
     kind = "soft" if mode == "soft" else "hard"
     return Face(photo, face, all_skin(), texels, kind), Atlas().add("photo", seen, PHOTO_PRIORITY[kind])
+
+
+def searching(**changes: Any) -> Settings:
+    return Settings(texture_size=SIZE, search=SearchSettings(**changes))
 
 
 def complete(
@@ -106,8 +111,8 @@ def test_a_generator_of_heads_is_not_asked_for_the_frontal_picture() -> None:
 
 def test_the_original_takes_one_view_after_the_other() -> None:
     """Then the right view knows what the left one added."""
-    original = complete(settings=Settings(texture_size=SIZE, iterations=2, preset="original"))
-    default = complete(settings=Settings(texture_size=SIZE, iterations=2))
+    original = complete(settings=searching(iterations=2, preset="original"))
+    default = complete(settings=searching(iterations=2))
     trust = [float(done.completions[4].shot.trust.mean()) for done in (original, default)]
     assert trust[0] > trust[1]
     assert [len(batch) for batch in in_batches(plan_views("hard"))] == [1, 1, 2, 2]
@@ -117,7 +122,7 @@ def test_a_tuned_view_is_closer_to_what_is_known() -> None:
     def error(done: Completed) -> float:
         return sum(float(((c.image - c.shot.image) * c.shot.trust).abs().mean()) for c in done.completions[:1])
 
-    plain, tuned = (complete(settings=Settings(texture_size=SIZE, iterations=4, tune=tune)) for tune in (0, 40))
+    plain, tuned = (complete(settings=searching(iterations=4, tune=tune)) for tune in (0, 40))
     assert error(tuned) < 0.9 * error(plain)
 
 
@@ -126,7 +131,7 @@ def test_tuning_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         return generator.synthesis(w_plus), torch.full((len(w_plus),), torch.inf)
 
     monkeypatch.setattr("ostec.completion.projection.view_search.tuned_pictures", fails)
-    done = complete(settings=Settings(texture_size=SIZE, iterations=2, tune=2))
+    done = complete(settings=searching(iterations=2, tune=2))
     assert any("tuning gave no finite loss" in warning for warning in done.notes["warnings"])
 
 
@@ -146,21 +151,21 @@ def test_a_discriminator_that_sees_no_whole_picture_is_named() -> None:
 
 def test_every_optimiser_finds_something() -> None:
     for name in ("adam", "lbfgs"):
-        done = complete(settings=Settings(texture_size=SIZE, iterations=8, optimiser=name))
+        done = complete(settings=searching(iterations=8, optimiser=name))
         assert all(min(c.history) < c.history[0] for c in done.completions)
 
 
 def test_a_film_shows_the_search_from_start_to_end() -> None:
-    done = complete(settings=Settings(texture_size=SIZE, iterations=6, film=True))
+    done = complete(settings=searching(iterations=6, film=True))
     for completion in done.completions:
         assert completion.film is not None and completion.film.dtype == torch.uint8
         assert completion.film.shape == (6, 3, 256, 256)
         first, last = (completion.film[i].float() / 255 for i in (0, -1))
         assert not torch.equal(first, last)
     assert all(completion.film is None for completion in complete().completions)
-    long = complete(settings=Settings(texture_size=SIZE, iterations=31, film=True)).completions[0].film
+    long = complete(settings=searching(iterations=31, film=True)).completions[0].film
     assert long is not None and len(long) <= FRAMES
-    none = complete(settings=Settings(texture_size=SIZE, iterations=0, film=True))
+    none = complete(settings=searching(iterations=0, film=True))
     assert all(completion.film is None for completion in none.completions)
 
 
@@ -224,7 +229,7 @@ def test_an_encoder_s_guess_is_where_the_search_starts() -> None:
     guess = torch.full((8, 8), 0.25)
     with torch.no_grad():
         guessing = completer(encoder=lambda pictures: guess.expand(len(pictures), -1, -1))
-        settings = Settings(texture_size=SIZE, iterations=0, preset="original")
+        settings = searching(iterations=0, preset="original")
         done = guessing(*known(), settings, lambda *_: None)
     assert all(c.latent is not None and torch.equal(c.latent, guess) for c in done.completions)
 
@@ -235,8 +240,8 @@ def test_of_normal_latents_the_search_starts_at_the_likeliest_and_is_short() -> 
     face, atlas = known()
     with torch.no_grad():
         guessing = completer(generator=heads, encoder=lambda pictures: guess.expand(len(pictures), -1, -1))
-        unmoved = guessing(face, atlas, Settings(texture_size=SIZE, iterations=0), lambda *_: None)
-        searched = guessing(face, atlas, Settings(texture_size=SIZE, iterations=200), lambda *_: None)
+        unmoved = guessing(face, atlas, searching(iterations=0), lambda *_: None)
+        searched = guessing(face, atlas, searching(iterations=200), lambda *_: None)
     (first, *_), start = unmoved.completions, guess.expand(1, -1, -1)
     likely = likeliest(heads, first.shot.image[None], first.shot.trust[None, None], start, SETTINGS.seed)
     assert first.latent is not None and torch.equal(first.latent, likely[0])
@@ -274,7 +279,9 @@ def test_progress_rises_and_stops_the_search() -> None:
 
 def test_faces_searched_together_come_out_as_each_alone() -> None:
     turned, batches = (20.0, -35.0, 5.0), list[int]()
-    settings = Settings(texture_size=SIZE, iterations=6, optimiser="adam", frontalize=True, frontal_size=64)
+    settings = Settings(
+        texture_size=SIZE, frontalize=True, frontal_size=64, search=SearchSettings(iterations=6, optimiser="adam")
+    )
 
     class Watched(ViewSearch):
         def __call__(self, jobs: Sequence[Job]) -> list[Answer]:
@@ -303,13 +310,16 @@ def test_faces_searched_together_come_out_as_each_alone() -> None:
 
 @pytest.mark.parametrize("change", [{"tune": 3}, {"film": True}, {"optimiser": "lbfgs"}, {"preset": "original"}])
 def test_what_a_face_gets_does_not_depend_on_its_company(change: dict[str, Any]) -> None:
-    settings = Settings(**{"texture_size": SIZE, "iterations": 5, "optimiser": "adam", **change})
+    settings = searching(**{"iterations": 5, "optimiser": "adam", **change})
     face, atlas = known()
     shots = tuple(
         shoot(face.reconstruction, atlas.textures[0].rgb, face.texels.inside.float(), view, 32, rasterise)
         for view in plan_views("soft")[:3]
     )
-    jobs = [Job(some, None, settings, 5, WEIGHTS, settings.film, lambda share: None) for some in (shots[:2], shots[2:])]
+    jobs = [
+        Job(some, None, settings, 5, WEIGHTS, settings.search.film, lambda share: None)
+        for some in (shots[:2], shots[2:])
+    ]
     search = ViewSearch(GENERATOR, NO_NETWORKS)
     with torch.no_grad():
         together, alone = search(jobs), [search([job])[0] for job in jobs]
@@ -317,4 +327,4 @@ def test_what_a_face_gets_does_not_depend_on_its_company(change: dict[str, Any])
         for first, second in zip(one.completions, other.completions, strict=True):
             assert float((first.image - second.image).abs().max()) < 1e-3
             assert first.history == pytest.approx(second.history, rel=1e-3)
-            assert (first.film is None) == (second.film is None) == (not settings.film)
+            assert (first.film is None) == (second.film is None) == (not settings.search.film)

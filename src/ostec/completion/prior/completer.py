@@ -81,7 +81,8 @@ class PriorCompleter:
         confidence = torch.where(owned, photo.confidence, -1.0)
         unsure = std * torch.where(owned, 1 - (confidence / TRUSTED).clamp(0, 1), 1.0)
         texture = replace(texture, confidence=confidence, std=torch.where(inside, unsure, 0.0))
-        return Completed(texture, notes={} if symmetric else {"warnings": [_NO_SYMMETRY]})
+        warnings = [*([] if symmetric else [_NO_SYMMETRY]), *settings.search.unused_warnings()]
+        return Completed(texture, notes={"warnings": warnings})
 
     def _predict(
         self, photo: UVTexture, log_rgb: Tensor, light: Tensor, texels: Texels, cells: Cells, symmetric: bool

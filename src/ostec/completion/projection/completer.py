@@ -15,7 +15,7 @@ from ostec.completion.projection.released_blend import join_as_released
 from ostec.completion.projection.rotation import Finish, complete_by_rotation, over, seamless
 from ostec.completion.projection.view_search import Answer, Job, ViewSearch
 from ostec.interfaces import Completer, Progress, Rasteriser
-from ostec.settings import Settings
+from ostec.settings import SearchSettings, Settings
 from ostec.texture.features import chart_of_parts, with_features
 from ostec.texture.shoot import shoot
 from ostec.texture.views import FRONT, in_batches, plan_views
@@ -80,7 +80,7 @@ class ProjectionCompleter:
         def finish(shots: tuple[Shot, ...], done: float, share: float) -> tuple[Completion, ...]:
             low, high = (_BASE_SHARE + (end - _BASE_SHARE) * at for at in (done, done + share))
             tell = _between(progress, "+".join(shot.view.name for shot in shots), low, high)
-            return finisher.finish(shots, settings.iterations, WEIGHTS, tell, film=settings.film)
+            return finisher.finish(shots, settings.search.iterations, WEIGHTS, tell, film=settings.search.film)
 
         completed = self._rotated(face, atlas, settings, finish, progress)
         frontal = self._frontal(face, completed, settings, finisher, progress) if draws_frontal else None
@@ -95,10 +95,11 @@ class ProjectionCompleter:
     def _rotated(self, face: Face, atlas: Atlas, settings: Settings, finish: Finish, progress: Progress) -> Completed:
         """The texture after all views."""
         views, size_px = plan_views(face.mode), self.search.generator.resolution
-        if settings.preset == "original":
+        if settings.search.preset == "original":
             one_by_one = tuple((view,) for view in views)
             return complete_by_rotation(face, atlas, one_by_one, join_as_released, finish, self.rasterise, size_px, 0.0)
-        under = self.base(face, atlas, settings, lambda stage, done: progress(stage, _BASE_SHARE * done))
+        plain = replace(settings, search=SearchSettings())
+        under = self.base(face, atlas, plain, lambda stage, done: progress(stage, _BASE_SHARE * done))
         join, draft = seamless(under.texture.rgb), seamless(under.texture.rgb, draft=True)
         batches = in_batches(views)
         lay = over(face, atlas.textures[0], under.texture.rgb, self.rasterise, self.style.finest_px)
@@ -117,7 +118,7 @@ class ProjectionCompleter:
         shot = shoot(face.reconstruction, rgb, known, _FRONTAL, self.search.generator.resolution, self.rasterise)
         weights = {**WEIGHTS, "identity": FRONTAL_IDENTITY_WEIGHT}
         tell = _between(progress, _FRONTAL.name, 1 - _FRONTAL_SHARE, 1.0)
-        (done,) = finisher.finish((shot,), settings.iterations_frontalize, weights, tell)
+        (done,) = finisher.finish((shot,), settings.search.iterations_frontalize, weights, tell)
         size = (settings.frontal_size, settings.frontal_size)
         return F.interpolate(done.image[None], size, mode="bicubic", antialias=True)[0].clamp(0, 1)
 

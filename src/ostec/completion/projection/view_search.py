@@ -62,7 +62,7 @@ class ViewSearch:
         """Jobs that ask for the same kind of search share a batch, but for L-BFGS, whose rows share a line search."""
         batches: dict[tuple[object, ...], list[int]] = {}
         for index, job in enumerate(jobs):
-            alone = index if job.settings.optimiser == "lbfgs" else None
+            alone = index if job.settings.search.optimiser == "lbfgs" else None
             kind = job.settings, job.steps, job.film, tuple(job.weights.items()), alone
             batches.setdefault(kind, []).append(index)
         answers: dict[int, Answer] = {}
@@ -72,8 +72,8 @@ class ViewSearch:
 
     def _batch(self, jobs: Sequence[Job]) -> list[Answer]:
         generator, settings, steps = self.generator, jobs[0].settings, jobs[0].steps
-        released = settings.preset == "original"
-        searched, plan = (generator, ORIGINAL) if released else (self.quick, PLANS[settings.optimiser])
+        released = settings.search.preset == "original"
+        searched, plan = (generator, ORIGINAL) if released else (self.quick, PLANS[settings.search.optimiser])
         if generator.has_normal_latents and not released:
             plan = plan.from_close()
         known = [Known.of(job.shots, job.identity, generator.w_avg.device) for job in jobs]
@@ -83,7 +83,7 @@ class ViewSearch:
 
         def tell(share: float) -> None:
             for job in jobs:
-                job.tell(share * (_SEARCH_SHARE if settings.tune else 1.0))
+                job.tell(share * (_SEARCH_SHARE if settings.search.tune else 1.0))
 
         found = search(searched, film or objective, start, plan, steps, settings.seed, tell)
         whole, answers, row = Pyramid.of(searched, plan, settings.seed).whole(plan), [], 0
@@ -135,13 +135,13 @@ class ViewSearch:
 
     def _pictures(self, job: Job, known: Known, w_plus: Tensor) -> tuple[Tensor, list[str]]:
         """[N, 3, R, R] in -1..1, by the generator or by a copy that learns this face, and warnings."""
-        if not job.settings.tune:
+        if not job.settings.search.tune:
             return self.generator.synthesis(w_plus), []
         pictures, losses = tuned_pictures(
             self.generator,
             self._objective(known, job),
             w_plus,
-            job.settings.tune,
+            job.settings.search.tune,
             lambda share: job.tell(_SEARCH_SHARE + (1 - _SEARCH_SHARE) * share),
         )
         sound = bool(torch.isfinite(losses).all())
