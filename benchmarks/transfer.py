@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 import tyro
 
-from ostec.registry import components
 from ostec.mesh_transfer.inputs import source_mesh, target_mesh
 from ostec.mesh_transfer.run import transfer
+from ostec.registry import components
 
 
 def seconds(work: Callable[[], object]) -> float:

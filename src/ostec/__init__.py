@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from ostec.interfaces import Parts, Progress
+    from ostec.mesh_transfer.run import transfer
     from ostec.networks.stylegan2_files import load_discriminator, load_generator
     from ostec.registry.components import demo_photo, load_parts
-    from ostec.mesh_transfer.run import transfer
     from ostec.types import Mesh, Photo, Result, TransferResult
 
 __all__ = [

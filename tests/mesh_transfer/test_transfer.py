@@ -22,9 +22,9 @@ from ostec.files.photos import encode_png
 from ostec.geometry.camera import rotation
 from ostec.geometry.raster import rasterise
 from ostec.geometry.texels import bake_texels
-from ostec.registry.components import build, neutral_head
 from ostec.mesh_transfer.find import POINTS, find_points
 from ostec.mesh_transfer.texture_transfer import Pairs, transfer_texture
+from ostec.registry.components import build, neutral_head
 from ostec.types import Mesh, TransferResult
 
 HEAD = neutral_head("mediapipe")

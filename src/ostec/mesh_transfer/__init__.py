@@ -1,1 +1,1 @@
-"""A texture from one mesh onto another. Not called `transfer`: importing it would hide the function `ostec.transfer`."""
+"""A texture from one mesh onto another; importing a folder called `transfer` would hide `ostec.transfer`."""

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from ostec.files.results import save_transfer
 from ostec.interfaces import Detector, Reconstructor
-from ostec.registry.components import build
 from ostec.mesh_transfer.inputs import read_landmarks, source_mesh, target_mesh
 from ostec.mesh_transfer.sheet import draw_transfer
 from ostec.mesh_transfer.texture_transfer import detected_pairs, given_pairs, transfer_texture
+from ostec.registry.components import build
 from ostec.types import Mesh, Result, TransferResult
 
 

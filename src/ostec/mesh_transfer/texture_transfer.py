@@ -18,8 +18,8 @@ from ostec.geometry.registration import bent, placed
 from ostec.geometry.sample import sample
 from ostec.geometry.texels import bake_texels
 from ostec.interfaces import Detector, Reconstructor
-from ostec.texture.fill import push_pull
 from ostec.mesh_transfer.find import find_points
+from ostec.texture.fill import push_pull
 from ostec.types import Mesh, Reconstruction, Texels, Topology, TransferResult
 
 LEAST_TEXTURE_PX, MOST_TEXTURE_PX = 16, 8192
