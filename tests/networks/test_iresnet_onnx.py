@@ -129,18 +129,6 @@ def _grouped(model: ModelProto) -> None:
     _set(model, "group", 3)
 
 
-def _huge(model: ModelProto) -> None:
-    kernel = numpy_helper.from_array(np.zeros((1 << 20, 3, 1, 1), np.float32), "huge")
-    model.graph.initializer.append(kernel)
-    model.graph.node.insert(0, helper.make_node("Conv", ["input.1", "huge"], ["unused"]))
-
-
-def _outer(model: ModelProto) -> None:
-    for name, shape in (("column", (1 << 16, 1)), ("row", (1, 1 << 16))):
-        model.graph.initializer.append(numpy_helper.from_array(np.zeros(shape, np.float32), name))
-    model.graph.node.insert(0, helper.make_node("Add", ["column", "row"], ["unused"]))
-
-
 def _loose(model: ModelProto) -> None:
     model.graph.node[0].input[0] = "nowhere"
 
@@ -157,29 +145,47 @@ def _map(model: ModelProto) -> None:
     model.graph.output[0].name = model.graph.node[0].output[0]
 
 
+def _skipping(model: ModelProto) -> None:
+    """The last shortcut begins one block too early."""
+    adds = [node for node in model.graph.node if node.op_type == "Add"]
+    adds[-1].input[1] = adds[-3].output[0]
+
+
+def _narrow(model: ModelProto) -> None:
+    """The first block shrinks nothing, as if it belonged to no stage."""
+    convs = [node for node in model.graph.node if node.op_type == "Conv"]
+    adds = [node for node in model.graph.node if node.op_type == "Add"]
+    first = next(node for node in convs if node.output[0] == adds[0].input[1])
+    adds[0].input[1] = first.input[0]
+    model.graph.node.remove(first)
+    branch = next(node for node in convs if node.output[0] == adds[0].input[0])
+    strides = next(a for a in branch.attribute if a.name == "strides")
+    strides.CopyFrom(helper.make_attribute("strides", [1, 1]))
+
+
 def _training(model: ModelProto) -> None:
     node = next(node for node in model.graph.node if node.op_type == "BatchNormalization")
     node.attribute.append(helper.make_attribute("training_mode", 1))
 
 
 CHANGES: dict[Callable[[ModelProto], None], str] = {
-    _other_operation: "operation 'Sub'",
+    _other_operation: "['Sub'], not to 'Conv'",
     _foreign: "com.example",
     _elsewhere: "in another file",
     _halves: "not of float32",
     _short: "has 108 numbers",
     _negative: "has 108 numbers",
     _nan: "not finite",
-    _program: "'body' is not a number",
-    _uneven: "one side more",
+    _program: "the attribute 'body'",
+    _uneven: "has pads [0, 1, 1, 1]",
     _wide: "pads",
     _grouped: "group",
-    _huge: "too large",
-    _outer: "too large",
-    _loose: "nowhere",
+    _loose: "not to 'Conv'",
     _few: "not an IResNet",
     _two_inputs: "2 inputs",
-    _map: "of two pictures it makes",
+    _map: "another value than its last",
+    _skipping: "not to 'Flatten'",
+    _narrow: "3 stages",
     _training: "training_mode",
 }
 
@@ -191,6 +197,27 @@ def test_other_graphs_are_refused(network: Small, change: Callable[[ModelProto],
     path = tmp_path / "w600k_r50.onnx"
     path.write_bytes(model.SerializeToString())
     assert CHANGES[change] in refusal(path)
+
+
+def test_operations_without_influence_are_not_carried_out(network: Small, tmp_path: Path) -> None:
+    """They may ask for any amount of memory."""
+    model, path = written(network), tmp_path / "w600k_r50.onnx"
+    for name, shape in (("column", (1 << 16, 1)), ("row", (1, 1 << 16))):
+        model.graph.initializer.append(numpy_helper.from_array(np.zeros(shape, np.float32), name))
+    model.graph.node.insert(0, helper.make_node("Add", ["column", "row"], ["unused"]))
+    path.write_bytes(model.SerializeToString())
+    pictures = torch.rand(1, 3, 112, 112)
+    assert torch.allclose(load_iresnet_onnx(path)(pictures), embedded(network, pictures), atol=1e-5)
+
+
+def test_the_order_of_a_sum_does_not_matter(network: Small, tmp_path: Path) -> None:
+    model, path = written(network), tmp_path / "w600k_r50.onnx"
+    for node in model.graph.node:
+        if node.op_type == "Add":
+            node.input[:] = [node.input[1], node.input[0]]
+    path.write_bytes(model.SerializeToString())
+    pictures = torch.rand(1, 3, 112, 112)
+    assert torch.allclose(load_iresnet_onnx(path)(pictures), embedded(network, pictures), atol=1e-5)
 
 
 def test_truncated_and_foreign_files_are_refused(network: Small, tmp_path: Path) -> None:

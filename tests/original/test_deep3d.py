@@ -220,7 +220,7 @@ def test_other_networks_are_refused(tmp_path: Path) -> None:
     last_fc = {name: t for name, t in good.items() if "final_layers" not in name}
     for stored, complaint in (
         (good, "by the name 'net_recon'"),
-        ({"net_recon": lacking}, "lacks 'backbone.layer3.2.conv3.weight'"),
+        ({"net_recon": lacking}, "lacks 'layer3.2.conv3.weight'"),
         ({"net_recon": last_fc}, "lacks 'final_layers.0.weight'"),
         ({"net_recon": four_angles}, "heads of"),
         ({"net_recon": {**good, "backbone.conv1.weight": torch.full((2, 3, 7, 7), math.nan)}}, "not finite"),

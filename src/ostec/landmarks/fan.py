@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from ostec.errors import BadWeights
+from ostec.networks.named_tensors import NamedTensors
+from ostec.weights.open import expecting
 from ostec.weights.tensors import read_weights, require_finite
 
 CROP_PX = 256
@@ -24,36 +25,34 @@ _POINTS = 68
 _FACE_PX = 224
 """Side of the picture in FAN's crop."""
 _MARGIN_PX = (CROP_PX - _FACE_PX) // 2
-_EPS = 1e-5
 _LEAST_HEAT = 1e-6
 _REMEDY = "`ostec models get fan` downloads 2DFAN4-11f355bf06.pth.tar."
 
 
-class Fan(nn.Module):
+class Fan(NamedTensors):
     """The network. `tensors` is the state dict; raises `BadWeights` naming `source` where it is another's."""
+
+    corner_px: Tensor
 
     def __init__(self, tensors: Mapping[str, Tensor], source: str = "the network") -> None:
         super().__init__()
         tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")}
         require_finite(tensors, source, _REMEDY)
-        self._names = {name: name.replace(".", "_") for name in tensors}
         self.stacks = sum(bool(re.fullmatch(r"l\d+\.weight", name)) for name in tensors)
         self.levels = sum(bool(re.fullmatch(r"m0\.b1_\d+\.conv1\.weight", name)) for name in tensors)
-        try:
-            for name, safe in self._names.items():
-                self.register_buffer(safe, tensors[name].float())
+        self.register_buffer("corner_px", torch.tensor([float(_MARGIN_PX), 0.0]), persistent=False)
+        with expecting("a FAN", source, _REMEDY):
+            for name, tensor in tensors.items():
+                self.keep(name, tensor)
             with torch.no_grad():
                 points = self.heat_maps(torch.zeros(1, 3, HEAT_PX, HEAT_PX)).shape[1]
-        except (KeyError, RuntimeError, IndexError) as error:
-            raise BadWeights(f"{source} is not a FAN: {str(error).splitlines()[0]}. {_REMEDY}") from error
-        if points != _POINTS:
-            raise BadWeights(f"{source} finds {points}, not {_POINTS} landmarks. {_REMEDY}")
+            if points != _POINTS:
+                raise ValueError(f"it finds {points}, not {_POINTS} landmarks")
 
     def forward(self, pictures: Tensor) -> Tensor:
         """[N, 3, S, S] sRGB 0..1, cropped as FFHQ is, to landmarks [N, 68, 2] px, iBUG order. Differentiable."""
         points_px = peaks(self.heat_maps(fan_crop(pictures))) * (CROP_PX / HEAT_PX)
-        corner_px = torch.tensor([float(_MARGIN_PX), 0.0], device=points_px.device)
-        return (points_px - corner_px) * (pictures.shape[-1] / _FACE_PX)
+        return (points_px - self.corner_px) * (pictures.shape[-1] / _FACE_PX)
 
     def seen(self, pictures: Tensor) -> Tensor:
         """[N, 3, S, S] sRGB 0..1, cropped as FFHQ is, to heat maps [N, 68, 64, 64]. Differentiable."""
@@ -61,25 +60,24 @@ class Fan(nn.Module):
 
     def drawn(self, landmarks_px: Tensor, picture_px: int) -> Tensor:
         """[N, 68, 64, 64]: a Gaussian of one pixel about each landmark [N, 68, 2] of pictures of this side, as FAN was
-        taught with."""
-        corner_px = torch.tensor([float(_MARGIN_PX), 0.0], device=landmarks_px.device)
-        at = (landmarks_px * (_FACE_PX / picture_px) + corner_px) * (HEAT_PX / CROP_PX)
+        trained with."""
+        at = (landmarks_px * (_FACE_PX / picture_px) + self.corner_px) * (HEAT_PX / CROP_PX)
         centres = torch.arange(HEAT_PX, device=at.device) + 0.5
         across, down = ((-((centres - at[..., k, None]) ** 2) / 2).exp() for k in (0, 1))
         return down[..., :, None] * across[..., None, :]
 
     def heat_maps(self, crops: Tensor) -> Tensor:
         """[N, 3, 256, 256] sRGB 0..1, as `fan_crop` cuts them, to [N, 68, 64, 64] of the last stack. Differentiable."""
-        x = self._norm(self._conv(crops, "conv1", stride=2), "bn1").relu()
+        x = self.norm(self.conv(crops, "conv1", stride=2), "bn1").relu()
         x = F.avg_pool2d(self._block(x, "conv2"), 2)
         x = self._block(self._block(x, "conv3"), "conv4")
         heat = x
         for stack in range(self.stacks):
             y = self._block(self._hourglass(x, f"m{stack}", self.levels), f"top_m_{stack}")
-            y = self._norm(self._conv(y, f"conv_last{stack}"), f"bn_end{stack}").relu()
-            heat = self._conv(y, f"l{stack}")
+            y = self.norm(self.conv(y, f"conv_last{stack}"), f"bn_end{stack}").relu()
+            heat = self.conv(y, f"l{stack}")
             if stack < self.stacks - 1:
-                x = x + self._conv(y, f"bl{stack}") + self._conv(heat, f"al{stack}")
+                x = x + self.conv(y, f"bl{stack}") + self.conv(heat, f"al{stack}")
         return heat
 
     def _hourglass(self, x: Tensor, name: str, level: int) -> Tensor:
@@ -91,25 +89,11 @@ class Fan(nn.Module):
     def _block(self, x: Tensor, name: str) -> Tensor:
         parts, part = [], x
         for index in (1, 2, 3):
-            part = self._conv(self._norm(part, f"{name}.bn{index}").relu(), f"{name}.conv{index}")
+            part = self.conv(self.norm(part, f"{name}.bn{index}").relu(), f"{name}.conv{index}")
             parts.append(part)
-        if f"{name}.downsample.2.weight" in self._names:
-            x = self._conv(self._norm(x, f"{name}.downsample.0").relu(), f"{name}.downsample.2")
+        if self.has(f"{name}.downsample.2.weight"):
+            x = self.conv(self.norm(x, f"{name}.downsample.0").relu(), f"{name}.downsample.2")
         return x + torch.cat(parts, dim=1)
-
-    def _conv(self, x: Tensor, name: str, stride: int = 1) -> Tensor:
-        kernel = self._get(f"{name}.weight")
-        bias = self._get(f"{name}.bias") if f"{name}.bias" in self._names else None
-        return F.conv2d(x, kernel, bias, stride, padding=kernel.shape[-1] // 2)
-
-    def _norm(self, x: Tensor, name: str) -> Tensor:
-        mean, variance, weight, bias = (
-            self._get(f"{name}.{part}") for part in ("running_mean", "running_var", "weight", "bias")
-        )
-        return F.batch_norm(x, mean, variance, weight, bias, eps=_EPS)
-
-    def _get(self, name: str) -> Tensor:
-        return self.get_buffer(self._names[name])
 
 
 def fan_crop(pictures: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ from torch.nn import functional as F
 
 EPS = 1e-5
 """What torch's batch normalisations add to the variance."""
+NORM_PARTS = ("running_mean", "running_var", "weight", "bias")
+"""The tensors of a batch normalisation."""
 
 
 class NamedTensors(nn.Module):
@@ -36,9 +38,7 @@ class NamedTensors(nn.Module):
         """
         weight, bias = tensors[f"{conv}.weight"].double(), tensors.get(f"{conv}.bias")
         if bias is None or f"{norm}.running_mean" in tensors:
-            mean, variance, gain, shift = (
-                tensors[f"{norm}.{part}"].double() for part in ("running_mean", "running_var", "weight", "bias")
-            )
+            mean, variance, gain, shift = (tensors[f"{norm}.{part}"].double() for part in NORM_PARTS)
             gain = gain / (variance + eps).sqrt()
             weight = weight * gain.view(-1, *[1] * (weight.ndim - 1))
             bias = shift + ((0 if bias is None else bias.double()) - mean) * gain
@@ -54,7 +54,5 @@ class NamedTensors(nn.Module):
 
     def norm(self, x: Tensor, name: str) -> Tensor:
         """A batch normalisation by its stored statistics."""
-        mean, variance, weight, bias = (
-            self.get(f"{name}.{part}") for part in ("running_mean", "running_var", "weight", "bias")
-        )
+        mean, variance, weight, bias = (self.get(f"{name}.{part}") for part in NORM_PARTS)
         return F.batch_norm(x, mean, variance, weight, bias, eps=EPS)

@@ -1,4 +1,4 @@
-"""Deep3DFaceRecon: a ResNet-50 sees a crop of the photo and says shape, expression and pose of the Basel Face Model.
+"""Deep3DFaceRecon: a ResNet-50 estimates shape, expression and pose of the Basel Face Model from a crop of the photo.
 
 Sources: "Accurate 3D Face Reconstruction with Weakly-Supervised Learning" (Deng et al., CVPR Workshops 2019, arXiv
 1903.08527); names, crop and camera as in sicxu/Deep3DFaceRecon_pytorch @ 9167c71 (`models/networks.py`,
@@ -16,8 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from ostec.errors import BadGeometry, BadWeights
 from ostec.geometry.camera import FACING, angles_deg, to_pixels
@@ -26,11 +25,13 @@ from ostec.heads.facemesh import load_facemesh_reconstructor
 from ostec.heads.ostec_topology import load_topology
 from ostec.interfaces import Reconstructor
 from ostec.networks.facemesh_net import roll_deg
+from ostec.networks.named_tensors import NamedTensors
 from ostec.original.bfm import BaselModel, load_bfm
 from ostec.original.matlab_files import read_matrices
+from ostec.original.resnet50 import ResNet50
 from ostec.types import Camera, Detection, Landmarks, Photo, Reconstruction, Topology
 from ostec.weights.locate import require, weights_folders
-from ostec.weights.open import read_stored
+from ostec.weights.open import expecting, read_stored
 from ostec.weights.tensors import require_finite
 
 CROP_PX = 224
@@ -41,7 +42,6 @@ DISTANCE_M = 1.0
 UNIT_M = 0.1
 RESCALE = 102.0
 """Crop px per unit of the standard face."""
-_EPS = 1e-5
 _REMEDY = (
     "Give `epoch_latest.pth` of Deep3DFaceRecon_pytorch (ResNet-50, without `use_last_fc`); `ostec models list` says "
     "where it comes from."
@@ -51,7 +51,7 @@ _LANDMARKS_REMEDY = "`ostec models get deep3d-landmarks` downloads it; delete th
 
 @dataclass(frozen=True)
 class Coefficients:
-    """What the network says of one face."""
+    """The network's estimate of one face."""
 
     identity: Tensor
     """[80], in standard deviations."""
@@ -67,74 +67,32 @@ class Coefficients:
     """[3], decimetres, in that frame."""
 
 
-class Deep3DNet(nn.Module):
+class Deep3DNet(NamedTensors):
     """Crops to coefficients. `tensors` is the state dict `net_recon`; raises `BadWeights` naming `source`."""
 
     def __init__(self, tensors: Mapping[str, Tensor], source: str = "the network") -> None:
         super().__init__()
         require_finite(tensors, source)
-        self._names: dict[str, tuple[str, str]] = {}
-        try:
-            self._fold(tensors, "backbone.conv1", "backbone.bn1")
-            self.blocks = [
-                f"backbone.layer{stage}.{index}"
-                for stage in range(1, 5)
-                for index in range(sum(f"backbone.layer{stage}.{i}.conv1.weight" in tensors for i in range(100)))
-            ]
-            for block in self.blocks:
-                for layer in "123":
-                    self._fold(tensors, f"{block}.conv{layer}", f"{block}.bn{layer}")
-                if f"{block}.downsample.0.weight" in tensors:
-                    self._fold(tensors, f"{block}.downsample.0", f"{block}.downsample.1")
+        with expecting("Deep3DFaceRecon's network", source, _REMEDY):
+            backbone = {name.removeprefix("backbone."): tensor for name, tensor in tensors.items()}
+            self.backbone = ResNet50(backbone)
             heads = [tuple(tensors[f"final_layers.{i}.{part}"] for part in ("weight", "bias")) for i in range(7)]
             self.sizes = [len(weight) for weight, _ in heads]
             if self.sizes[3:] != [3, 27, 2, 1]:
                 raise ValueError(f"heads of {self.sizes} numbers")
-            self.register_buffer("head_weight", torch.cat([weight for weight, _ in heads]).float())
-            self.register_buffer("head_bias", torch.cat([bias for _, bias in heads]).float())
+            self.keep("heads.weight", torch.cat([weight for weight, _ in heads]))
+            self.keep("heads.bias", torch.cat([bias for _, bias in heads]))
             with torch.no_grad():
                 self(torch.zeros(1, 3, 32, 32))
-        except (KeyError, ValueError, RuntimeError, AttributeError) as error:
-            reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
-            raise BadWeights(f"{source} is not Deep3DFaceRecon's network: {reason}. {_REMEDY}") from error
 
     def forward(self, crops: Tensor) -> Tensor:
         """[N, 3, 224, 224] sRGB 0..1 -> coefficients [N, 257], in the order of `Coefficients`."""
-        x = self._conv(crops, "backbone.conv1", stride=2, padding=3).relu_()
-        x = F.max_pool2d(x, 3, stride=2, padding=1)
-        for block in self.blocks:
-            x = self._block(x, block)
-        x = x.mean(dim=(2, 3), keepdim=True)
-        return F.conv2d(x, self.get_buffer("head_weight"), self.get_buffer("head_bias")).flatten(1)
+        return self.conv(self.backbone(crops).mean(dim=(2, 3), keepdim=True), "heads").flatten(1)
 
     def split(self, coefficients: Tensor) -> Coefficients:
         """[257] of one face, by what they mean."""
         identity, expression, texture, angles, light, translation = coefficients.split([*self.sizes[:5], 3])
         return Coefficients(identity, expression, texture, angles, light, translation)
-
-    def _block(self, x: Tensor, name: str) -> Tensor:
-        stride = 2 if name.endswith(".0") and not name.endswith("layer1.0") else 1
-        shorter = f"{name}.downsample.0"
-        straight = self._conv(x, shorter, stride=stride) if shorter in self._names else x
-        x = self._conv(x, f"{name}.conv1").relu_()
-        x = self._conv(x, f"{name}.conv2", stride=stride, padding=1).relu_()
-        return (self._conv(x, f"{name}.conv3") + straight).relu_()
-
-    def _conv(self, x: Tensor, name: str, stride: int = 1, padding: int = 0) -> Tensor:
-        weight, bias = (self.get_buffer(part) for part in self._names[name])
-        return F.conv2d(x, weight, bias, stride, padding)
-
-    def _fold(self, tensors: Mapping[str, Tensor], conv: str, norm: str) -> None:
-        """Keep a convolution with the batch norm behind it as one convolution."""
-        mean, variance, gain, shift = (
-            tensors[f"{norm}.{part}"].double() for part in ("running_mean", "running_var", "weight", "bias")
-        )
-        gain = gain / (variance + _EPS).sqrt()
-        weight = tensors[f"{conv}.weight"].double() * gain[:, None, None, None]
-        safe = conv.replace(".", "_")
-        self._names[conv] = f"{safe}_weight", f"{safe}_bias"
-        self.register_buffer(f"{safe}_weight", weight.float())
-        self.register_buffer(f"{safe}_bias", (shift - mean * gain).float())
 
 
 class Deep3DReconstructor:
@@ -231,7 +189,7 @@ def load_standard_points(path: Path) -> Tensor:
 
 
 def load_deep3d_reconstructor(weights_dir: Path | None, device: str) -> Deep3DReconstructor:
-    """With the files of `weight_files.PARTS`. Raises `MissingWeights` naming each that is absent, `BadWeights`."""
+    """With the files of `weights.catalogue.PARTS`. Raises `MissingWeights` naming each that is absent, `BadWeights`."""
     files = require("deep3d", weights_folders(weights_dir))
     net = load_deep3d_net(files["epoch_latest.pth"])
     topology = load_topology(files)

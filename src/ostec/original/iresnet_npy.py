@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ostec.errors import BadWeights
-from ostec.networks.iresnet import EPS, IResNet
-from ostec.weights.open import read_stored
+from ostec.networks.iresnet import IResNet
+from ostec.networks.named_tensors import EPS
+from ostec.weights.open import expecting, read_stored
 from ostec.weights.pickles import entries, floats
 
 _EPS = 2e-5
@@ -29,13 +29,8 @@ _REMEDY = "It comes with the models of OSTeC: see `ostec models list`."
 def load_iresnet_npy(path: Path) -> IResNet:
     """The network in a `.npy` file. Raises `MissingWeights`, `BadWeights`."""
     stored = read_stored(path, _REMEDY)
-    try:
+    with expecting("a table as arcface50.npy is", path, _REMEDY):
         return IResNet(_tensors(entries(stored)), str(path))
-    except BadWeights as error:
-        raise BadWeights(f"{error} {_REMEDY}") from error
-    except (ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
-        what = f"no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
-        raise BadWeights(f"{path} is not as arcface50.npy is: {what}. {_REMEDY}") from error
 
 
 def _tensors(layers: Mapping[Any, Any]) -> dict[str, Tensor]:

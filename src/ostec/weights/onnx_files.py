@@ -1,13 +1,11 @@
-"""Reads the graph of an ONNX file: plain operations on tensors that are in the file.
+"""Reads the graph of an ONNX file, as a message of the package `onnx`: nothing in it is run.
 
-Format: onnx/onnx, `docs/IR.md` and `docs/Operators.md`. Tensors outside of the file or of other numbers than float32,
-and attributes that are not numbers, are refused.
+Format: onnx/onnx, `docs/IR.md`.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +15,7 @@ from torch import Tensor
 from ostec.errors import BadWeights
 
 if TYPE_CHECKING:
-    from onnx import AttributeProto, GraphProto, TensorProto
+    from onnx import GraphProto, TensorProto
 
 _FLOAT = 1
 """`TensorProto.DataType`."""
@@ -28,46 +26,21 @@ _NUMBERS = ((7, 5, 4), (7, 5, 9))
 """Numbers of fields from the outermost message inwards: `graph.initializer.float_data` and `raw_data`."""
 
 
-@dataclass(frozen=True)
-class OnnxNode:
-    """One operation."""
-
-    op: str
-    inputs: tuple[str, ...]
-    """Names of values; "" where an optional one is left out."""
-    output: str
-    numbers: dict[str, float | int | tuple[int, ...]]
-    """The attributes."""
-
-
-@dataclass(frozen=True)
-class OnnxGraph:
-    """Operations in the order in which they can be carried out."""
-
-    nodes: tuple[OnnxNode, ...]
-    tensors: dict[str, Tensor]
-    input: str
-    output: str
-
-
-def parse_onnx(data: bytes, source: str) -> OnnxGraph:
+def parse_onnx(data: bytes, source: str) -> GraphProto:
     """The graph in the bytes of a file. Raises `BadWeights` naming `source`."""
     from onnx import ModelProto
 
     try:
         if _structure(memoryview(data), (), 0) > _MOST_STRUCTURE:
             raise ValueError("it is more than numbers")
-        return _graph(ModelProto.FromString(data).graph)
+        return ModelProto.FromString(data).graph
     except Exception as error:  # protobuf raises errors of its own
         raise BadWeights(f"{source} is not an ONNX file of a plain network, or is damaged: {error}.") from error
 
 
-def _graph(graph: GraphProto) -> OnnxGraph:
-    tensors = {tensor.name: _tensor(tensor) for tensor in graph.initializer}
-    inputs = [value.name for value in graph.input if value.name not in tensors]
-    if len(inputs) != 1 or len(graph.output) != 1:
-        raise ValueError(f"it has {len(inputs)} inputs and {len(graph.output)} outputs, not one of each")
-    return OnnxGraph(_nodes(graph), tensors, inputs[0], graph.output[0].name)
+def onnx_tensors(graph: GraphProto) -> dict[str, Tensor]:
+    """Name -> numbers of a graph's tensors. Raises `ValueError` for those outside of the file or not of float32."""
+    return {tensor.name: _tensor(tensor) for tensor in graph.initializer}
 
 
 def _structure(message: memoryview, place: tuple[int, ...], before: int) -> int:
@@ -102,27 +75,6 @@ def _varint(message: memoryview, at: int) -> tuple[int, int]:
         value |= (message[at] & 127) << shift
         shift, at = shift + 7, at + 1
     return value | message[at] << shift, at + 1
-
-
-def _nodes(graph: GraphProto) -> tuple[OnnxNode, ...]:
-    found = []
-    for node in graph.node:
-        if node.domain not in ("", "ai.onnx"):
-            raise ValueError(f"the operation {node.op_type} is not one of ONNX but of {node.domain}")
-        numbers = {attribute.name: _number(attribute) for attribute in node.attribute}
-        found.append(OnnxNode(node.op_type, tuple(node.input), node.output[0], numbers))
-    return tuple(found)
-
-
-def _number(attribute: AttributeProto) -> float | int | tuple[int, ...]:
-    kinds = type(attribute)
-    if attribute.type == kinds.FLOAT:
-        return attribute.f
-    if attribute.type == kinds.INT:
-        return attribute.i
-    if attribute.type == kinds.INTS:
-        return tuple(attribute.ints)
-    raise ValueError(f"the attribute {attribute.name!r} is not a number")
 
 
 def _tensor(stored: TensorProto) -> Tensor:

@@ -39,7 +39,7 @@ def expecting(what: str, source: str | Path, remedy: str) -> Iterator[None]:
     except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         reason = f"it lacks {reason}" if isinstance(error, KeyError) else reason
-        raise BadWeights(f"{source} is not {what}: {reason}. {remedy}") from error
+        raise BadWeights(f"{source} is not {what}: {reason}. {remedy}".rstrip()) from error
 
 
 def read_stored(path: Path, remedy: str, member: str = "") -> Any:
