@@ -43,6 +43,14 @@ def test_embeddings_and_slopes_are_those_of_the_network(network: Small, kind: st
             assert not torch.allclose(embedded(network, turned), found[0][0], atol=1e-3)
 
 
+def test_equal_tensors_that_the_exporter_stores_once_are_found(tmp_path: Path) -> None:
+    """A network with the weights it begins with: all its slopes and biases are the same numbers."""
+    net, path, pictures = Small().eval(), tmp_path / "w600k_r50.onnx", torch.rand(1, 3, 112, 112)
+    path.write_bytes(exported(net))
+    assert any(node.op_type == "Identity" for node in ModelProto.FromString(path.read_bytes()).graph.node)
+    assert torch.allclose(load_iresnet_onnx(path)(pictures), embedded(net, pictures), atol=1e-5)
+
+
 def test_the_exporter_folds_as_the_file_by_hand_does(network: Small) -> None:
     kinds = [
         [node.op_type for node in ModelProto.FromString(data).graph.node]

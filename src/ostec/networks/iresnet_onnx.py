@@ -48,14 +48,14 @@ class _Walk:
         self._users: dict[tuple[str, str], NodeProto] = {}
         self._same: dict[str, str] = {}
         for node in graph.node:
-            values = [value for value in node.input if value not in self._stored]
+            values = [self.value(name) for name in node.input]
             if node.op_type in _PASSING:
-                self._same[node.output[0]] = self.value(values[0])
+                self._same[node.output[0]] = values[0]
             else:
-                self._users |= {(self.value(value), node.op_type): node for value in values}
+                self._users |= {(value, node.op_type): node for value in values if value not in self._stored}
 
     def value(self, name: str) -> str:
-        """The name of a value before operations that change nothing."""
+        """The name of a value before operations that change nothing: equal tensors are stored once by the exporter."""
         return self._same.get(name, name)
 
     def goes_to(self, value: str, op: str) -> bool:
@@ -77,7 +77,8 @@ class _Walk:
             known = _ATTRIBUTES.get(op, {})
             if name not in known or known[name] not in (None, found):
                 raise ValueError(f"the operation {op!r} has the attribute {name!r}, {str(found)[:40]}")
-        tensors = [self._stored[name] for name in node.input if name in self._stored]
+        values = [self.value(name) for name in node.input]
+        tensors = [self._stored[name] for name in values if name in self._stored]
         return self.value(node.output[0]), tensors, attributes
 
     def norm(self, value: str, name: str) -> str:
