@@ -8,15 +8,11 @@ from facemesh_mean import Array, Index
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
+from ostec.landmarks.facemesh_landmarks import IBUG_POINTS
+
 Group = NDArray[np.bool_]
 
-LANDMARKS = np.array(
-    [127, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 356]
-    + [70, 63, 105, 66, 107, 336, 296, 334, 293, 300, 168, 197, 5, 4, 75, 97, 2, 326, 305]
-    + [33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380]
-    + [61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181, 78, 82, 13, 312, 308, 317, 14, 87]
-)
-"""The 68 iBUG landmarks among the FaceMesh vertices."""
+LANDMARKS = np.array(IBUG_POINTS)
 
 OUTER_LIPS = [61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146]
 RIGHT_BROW = [70, 63, 105, 66, 107, 55, 65, 52, 53, 46]

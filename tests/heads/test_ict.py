@@ -21,10 +21,11 @@ from ostec.geometry.mesh import sphere
 from ostec.geometry.raster import rasterise
 from ostec.heads import ict, ict_files
 from ostec.heads.facemesh import face_points, load_facemesh_model, load_facemesh_reconstructor
-from ostec.heads.ict_files import EXPRESSIONS, IDENTITIES, VERTICES, read_shapes, read_topology
+from ostec.heads.ict_files import EXPRESSIONS, IDENTITIES, TOPOLOGY_FILE, VERTICES, read_shapes
 from ostec.registry.components import choose
 from ostec.types import FacePart
 from ostec.weights.catalogue import PARTS
+from ostec.weights.shipped import read_arrays
 
 
 def small_arrays() -> dict[str, NDArray]:
@@ -108,7 +109,7 @@ def test_a_bomb_is_refused_before_it_unpacks(tmp_path: Path) -> None:
 
 
 def test_the_shipped_topology_is_symmetric_and_whole() -> None:
-    topology = ict.ict_topology(read_topology())
+    topology = ict.ict_topology(read_arrays(TOPOLOGY_FILE))
     assert topology.mirror is not None and topology.parts is not None and topology.facemesh_uv is not None
     count = len(topology.paintable)
     mirror, faces = topology.mirror, topology.faces
@@ -130,7 +131,7 @@ def test_the_shipped_topology_is_symmetric_and_whole() -> None:
 
 
 def test_charts_do_not_overlap() -> None:
-    topology = ict.ict_topology(read_topology())
+    topology = ict.ict_topology(read_arrays(TOPOLOGY_FILE))
     a, b, c = topology.uv[topology.uv_faces].double().unbind(dim=1)
     area = ((b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]).abs().sum() / 2
     clip = torch.nn.functional.pad(topology.uv * 1024, (0, 2))
@@ -197,8 +198,8 @@ def test_a_known_head_is_found_in_a_photo(model: ict.ICTModel) -> None:
     fit = ict.fit_head(model, points.float(), 0.9, (480, 640))
     assert (fit.pitch_deg, fit.yaw_deg, fit.roll_deg) == pytest.approx((5.0, 20.0, -8.0), abs=1.0)
     assert float((fit.vertices - model.head(truth)).norm(dim=1).median()) < 0.003
-    corners = read_topology()["point_corners"].astype(np.int64)
-    shares = torch.from_numpy(read_topology()["point_shares"])
+    corners = read_arrays(TOPOLOGY_FILE)["point_corners"].astype(np.int64)
+    shares = torch.from_numpy(read_arrays(TOPOLOGY_FILE)["point_shares"])
     at = (fit.vertices[torch.from_numpy(corners)] * shares[..., None]).sum(dim=1)
     error_px = (to_pixels(at, fit.camera) - points[:, :2]).norm(dim=1)
     assert float(error_px.median()) < 0.01 * float((points[33] - points[263]).norm())

@@ -9,7 +9,7 @@ from scipy.optimize import lsq_linear
 from ostec.geometry.camera import rotation
 from ostec.heads import ict_fit
 from ostec.heads.facemesh import load_facemesh_model
-from ostec.heads.ict_fit import Array, PointModel, bounded_minimum, fit_points, projected, slid
+from ostec.heads.ict_fit import Array, PointModel, bounded_minimum, fit_points, projected, slide_contours
 
 IDENTITIES, EXPRESSIONS = 6, 5
 FROZEN = IDENTITIES + 4
@@ -48,7 +48,7 @@ def known(seed: int) -> Array:
     return coefficients
 
 
-def fitted(model: PointModel, points: Array, R: Array) -> ict_fit.Fit:
+def fitted(model: PointModel, points: Array, R: Array) -> ict_fit.PointFit:
     tilted = rotation(6, -8, 4).double().numpy() @ np.diag([1.0, -1, -1]) @ R
     return fit_points(model, points, (900.0, tilted, np.array([40.0, -20.0, 0.0])))
 
@@ -127,7 +127,7 @@ def test_what_is_held_at_one_value_stays() -> None:
 
 def test_contour_points_slide_to_the_silhouette_and_keep_their_motions() -> None:
     model = head_model(contours=9, places=4)
-    mean, basis = slid(model, np.zeros(len(model.basis)), np.diag([1.0, -1, -1]))
+    mean, basis = slide_contours(model, np.zeros(len(model.basis)), np.diag([1.0, -1, -1]))
     assert np.array_equal(mean[9:], model.mean[9:])
     moved = np.abs(mean[:9, 0]) > np.abs(model.mean[:9, 0])
     assert moved.any()

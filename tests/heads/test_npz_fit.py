@@ -151,7 +151,7 @@ def test_each_face_has_its_fit(tmp_path: Path) -> None:
     for detection, offset in ((right, 300), (BOX, 0)):
         found = reconstructor(photo, detection)
         assert found.camera.K[0, 2] == pytest.approx(128 + offset, abs=0.01)
-    with pytest.raises(NoFace, match="not on the face found"):
+    with pytest.raises(NoFace, match="not on the face that was found"):
         reconstructor(photo, Detection(BOX.box_px + 600, BOX.points_px, 0.5))
 
 
@@ -168,13 +168,13 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "landmarks beyond": ({"landmark_vertices": np.full(68, 3721)}, "0..3,720"),
     "five landmarks": ({"landmark_vertices": np.arange(5)}, r"numbers \[68\]"),
     "faces from 1": ({"faces": SHAPE.faces.numpy() + 1}, "0..3,720"),
-    "faces of fractions": ({"faces": SHAPE.faces.numpy() + 0.5}, "whole numbers"),
+    "faces of fractions": ({"faces": SHAPE.faces.numpy() + 0.5}, "integers"),
     "text": ({"t": np.array(["a", "b", "c"])}, "t is <U1"),
     "mirroring": ({"R": -SQUARE}, "not a rotation"),
     "transposed K": ({"K": FACE.camera.K.numpy().T}, "K is not"),
     "a wrong model": ({"camera_model": "fisheye"}, "'perspective' or 'orthographic'"),
     "no unit": ({"units_per_metre": 0}, "positive"),
-    "flat projection": ({"projection": np.zeros((3, 4))}, "less than full rank"),
+    "flat projection": ({"projection": np.zeros((3, 4))}, "full rank"),
     "large projection": ({"projection": np.zeros((5, 4))}, r"\[3, 4\] or \[4, 4\]"),
     "y down": ({"vertices": FACE.vertices.numpy() @ TURNED * 1000}, "head frame.*1[678]"),
     "x to the right": ({"vertices": FACE.vertices.numpy()[:, [2, 1, 0]] * 1000}, "head frame"),
@@ -221,7 +221,7 @@ def test_no_fit_and_no_file(tmp_path: Path) -> None:
     photo = beside(tmp_path, fit(), "b")
     with pytest.raises(MissingWeights, match=r"a\.npz is missing"):
         FitFileReconstructor()(photo, BOX)
-    with pytest.raises(MissingWeights, match="Give the photo by its path"):
+    with pytest.raises(MissingWeights, match="Give the path of the photo"):
         FitFileReconstructor()(Photo(torch.zeros(3, 9, 9), "array"), BOX)
     odd = tmp_path / "[ab]*.jpg"
     odd.write_bytes(b"")

@@ -1,4 +1,4 @@
-"""Landmarks of portraits: those of the fit, at any size, with a slope."""
+"""Landmarks of portraits: those of the fit, at any size, with a gradient."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import torch
 
 from ostec.files.photos import load_photo
 from ostec.geometry.align import apply_affine, ffhq_crop, warp
-from ostec.landmarks.facemesh_landmarks import load_mesh_landmarks
+from ostec.heads.facemesh import load_facemesh_model
+from ostec.landmarks.facemesh_landmarks import IBUG_POINTS, load_mesh_landmarks
 from ostec.registry.components import build, demo_photo
 
 
@@ -21,6 +22,10 @@ def test_landmarks_are_those_of_the_fit(size: int) -> None:
     points = net(picture)
     wanted = apply_affine(crop, face.landmarks.points_px)
     assert float((points[0] - wanted).norm(dim=1).mean()) < 0.02 * size
-    (slope,) = torch.autograd.grad((points - wanted).square().sum(), picture)
-    assert bool(torch.isfinite(slope).all()) and float(slope.abs().max()) > 0
+    (gradient,) = torch.autograd.grad((points - wanted).square().sum(), picture)
+    assert bool(torch.isfinite(gradient).all()) and float(gradient.abs().max()) > 0
     assert not any(p.requires_grad for p in net.parameters())
+
+
+def test_the_landmarks_are_those_of_the_head() -> None:
+    assert load_facemesh_model().topology.landmark_vertices.tolist() == list(IBUG_POINTS)

@@ -122,13 +122,13 @@ def test_other_files_are_refused(reconstructor: GanfitReconstructor, tmp_path: P
 def test_no_fit_and_no_file(reconstructor: GanfitReconstructor, tmp_path: Path) -> None:
     with pytest.raises(MissingWeights, match=r"face\.one\.pkl is missing"):
         reconstructor(photo_beside(tmp_path, None), detection())
-    with pytest.raises(MissingWeights, match="Give the photo by its path"):
+    with pytest.raises(MissingWeights, match="Give the path of the photo"):
         reconstructor(Photo(torch.zeros(3, *SIZE), "array"), detection())
 
 
 def test_another_face_is_not_fitted(reconstructor: GanfitReconstructor, tmp_path: Path) -> None:
     elsewhere = Detection(torch.tensor([0.0, 0, 40, 40]), torch.zeros(6, 2), 0.9)
-    with pytest.raises(NoFace, match="not on the face found"):
+    with pytest.raises(NoFace, match="not on the face that was found"):
         reconstructor(photo_beside(tmp_path, pickled(fit())), elsewhere)
 
 

@@ -1,9 +1,8 @@
-"""The FaceMesh head: 468 points of the network, carried on over forehead, temples and neck, and subdivided."""
+"""The FaceMesh head: the network's 468 points, extended over forehead, temples and neck, and subdivided."""
 
 from __future__ import annotations
 
 import functools
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,24 +13,26 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from ostec.errors import BadWeights, MissingWeights, NoFace
+from ostec.errors import BadWeights, NoFace
 from ostec.geometry.align import similarity
 from ostec.geometry.camera import angles_deg, to_pixels
 from ostec.networks.facemesh_net import FaceMeshNet, load_facemesh_net, mesh_points
 from ostec.types import Camera, Detection, Landmarks, Mesh, Photo, Reconstruction, Topology
-from ostec.weights.shipped import DATA_DIR
+from ostec.weights.shipped import DATA_DIR, read_arrays
 
 LEAST_PRESENCE = 0.5
 SURELY_UPRIGHT = 0.995
-"""Faces fitted the right way up reach more, faces fitted upside down less."""
+"""The presence score of faces fitted the right way up is higher, that of faces fitted upside down is lower."""
 DEPTH_M = 1.0
 """Camera z of the head frame's origin; a scaled-orthographic picture does not depend on it."""
 
 
 @dataclass(frozen=True)
 class FaceMeshModel:
-    """What all FaceMesh heads share; made by `tools/make_facemesh_topology.py`. V = 468 + E vertices, then those of
-    the subdivision."""
+    """What all FaceMesh heads share; made by `tools/make_facemesh_topology.py`.
+
+    The V vertices are the 468 points, E points of the extension, then those of the subdivision.
+    """
 
     topology: Topology
     """Of the subdivided mesh; `name` is "facemesh"."""
@@ -40,11 +41,11 @@ class FaceMeshModel:
     extension_mean: Tensor
     """[E, 3], the same for the rings beyond the face oval."""
     extension_map: Tensor
-    """[E, 468]: how the rings move when the 468 points move; carries affine motions on unchanged."""
+    """[E, 468]: how the rings move when the 468 points move; an affine motion moves them in the same way."""
     subdivision: sparse.csr_matrix
-    """[V, 468 + E] float64: interpolates; rows sum to one."""
+    """[V, 468 + E] float64: interpolation weights; rows sum to one."""
     pose_weights: Tensor
-    """[468]: how much a point tells of the head's pose; little on lips, jaw and lids, which move by themselves."""
+    """[468]: weight of each point in the fit of the pose; low on lips, jaw and lids, which move with the expression."""
     face_weight: Tensor
     """[V]: 1 on the 468 points' mesh, falling smoothly to 0 at the rim of the extension."""
     regions: Mapping[str, Tensor]
@@ -52,7 +53,7 @@ class FaceMeshModel:
     extension."""
 
     def head(self, face: Tensor) -> Tensor:
-        """[468, 3] head frame -> [V, 3] vertices of the whole subdivided head, in double precision."""
+        """[468, 3] head frame -> [V, 3] float64 vertices of the complete subdivided head."""
         moved = (face - self.face_mean).double()
         extension = self.extension_mean + self.extension_map.double() @ moved
         coarse = torch.cat([face.double(), extension])
@@ -67,15 +68,18 @@ class FaceMeshReconstructor:
         self.model = model
 
     def __call__(self, photo: Photo, detection: Detection) -> Reconstruction:
-        """Raises `NoFace` where the network sees none at the detection."""
+        """Raises `NoFace` where the network sees no face at the detection."""
         points, presence = face_points(self._net, photo, detection)
         return fit_head(self.model, points, presence, photo.size)
 
 
 def face_points(net: FaceMeshNet, photo: Photo, detection: Detection) -> tuple[Tensor, float]:
-    """`mesh_points` of a face that may be upside down. Raises `NoFace` where the network sees none."""
+    """([468, 3] points, presence 0..1) by `mesh_points`, of a face that may be upside down.
+
+    Raises `NoFace` where the network sees no face.
+    """
     points, presence = mesh_points(net, photo, detection)
-    if presence < SURELY_UPRIGHT:  # the detector takes foreheads of heads upside down for chins
+    if presence < SURELY_UPRIGHT:  # on a head upside down the detector confuses forehead and chin
         turned = replace(detection, points_px=torch.cat([detection.points_px[:2].flip(0), detection.points_px[2:]]))
         points, presence = max((points, presence), mesh_points(net, photo, turned), key=lambda fit: fit[1])
     if presence < LEAST_PRESENCE:
@@ -89,7 +93,7 @@ def face_points(net: FaceMeshNet, photo: Photo, detection: Detection) -> tuple[T
 def fit_head(model: FaceMeshModel, points: Tensor, presence: float, size: tuple[int, int]) -> Reconstruction:
     """The head whose 468 points appear exactly at `points` [468, 3] (px; z on the same scale, smaller is nearer).
 
-    `size`: height and width of the photo. Mirrored points give the mirrored head.
+    `size`: (height, width) of the photo. Mirrored points give the mirrored head.
     """
     points = points.double()
     scale, R, shift_px = similarity(model.face_mean.double(), points, model.pose_weights.double())
@@ -144,18 +148,16 @@ def _tensor(array: NDArray, dtype: torch.dtype = torch.float32) -> Tensor:
 
 @functools.cache
 def load_facemesh_model() -> FaceMeshModel:
-    """The shipped model, one and the same object each time. Raises `MissingWeights`, `BadWeights`."""
+    """The shipped model; the same object each time. Raises `MissingWeights`, `BadWeights`."""
     return read_facemesh_model(DATA_DIR / "facemesh_topology.npz")
 
 
 def read_facemesh_model(path: Path) -> FaceMeshModel:
     """The model in a file that `tools/make_facemesh_topology.py` wrote. Raises `MissingWeights`, `BadWeights`."""
-    if not path.is_file():
-        raise MissingWeights(f"{path} is missing; it ships with ostec: install the package again.")
+    arrays = read_arrays(path)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return facemesh_model({name: arrays[name] for name in arrays.files})
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        return facemesh_model(arrays)
+    except (KeyError, ValueError) as error:
         raise BadWeights(f"{path} does not hold a FaceMesh model ({error}); install the package again.") from error
 
 

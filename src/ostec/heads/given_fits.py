@@ -1,7 +1,8 @@
-"""What fits made elsewhere have in common: the file beside the photo, the face it belongs to, units, axes, cameras."""
+"""Shared by readers of fits made elsewhere: the file beside the photo, the face it fits, units, axes and cameras."""
 
 from __future__ import annotations
 
+import glob
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,8 +20,7 @@ from ostec.heads.facemesh import load_facemesh_model
 from ostec.types import Camera, Detection, Landmarks, Photo, Reconstruction, Topology
 
 EYE_DISTANCE_M = 0.063
-"""Between the pupils of grown-ups, on average (Dodgson, "Variation and extrema of human interpupillary distance",
-2004)."""
+"""Mean distance between adults' pupils (Dodgson, "Variation and extrema of human interpupillary distance", 2004)."""
 DEPTH_M = 1.0
 """Camera z of the head frame's origin where the camera is orthographic; the picture does not depend on it."""
 _MOST_TURNED_DEG = 45.0
@@ -28,32 +28,28 @@ _LARGEST_LIKENESS_ERROR = 0.5
 
 
 def fits_beside(photo: Photo, ending: str) -> list[Path]:
-    """`NAME.ending` and, where they are, `NAME_face2.ending`, `NAME_face3.ending`, ... beside a photo.
+    """`NAME.ending` beside a photo, and `NAME_face2.ending`, `NAME_face3.ending`, ... where they exist.
 
-    Raises `MissingWeights` where the photo is no file or has no fit.
+    Raises `MissingWeights` where the photo is not a file or has no fit.
     """
     path = Path(photo.name)
     if not path.is_file():
         raise MissingWeights(
-            f"{photo.name}: a fit is looked for beside the photo's file, and this photo is none. Give the photo by its "
-            "path, or fit it here: --reconstructor mediapipe."
+            f"{photo.name}: the fit is read from beside the photo's file, but this photo is not a file. Give the path "
+            "of the photo, or fit it here: --reconstructor mediapipe."
         )
     first = path.with_suffix(ending)
     if not first.is_file():
         raise MissingWeights(
-            f"{first} is missing: the fit of {path.name} is looked for there. Put it there, or fit the photo here: "
+            f"{first} is missing: the fit of {path.name} is read from there. Put it there, or fit the photo here: "
             "--reconstructor mediapipe."
         )
-    others = sorted(path.parent.glob(f"{_literally(path.stem)}_face[0-9]*{ending}"))
+    others = sorted(path.parent.glob(f"{glob.escape(path.stem)}_face[0-9]*{ending}"))
     return [first, *others]
 
 
-def _literally(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
-
-
-def of_this_face(fits: Sequence[Reconstruction], photo: Photo, detection: Detection) -> Reconstruction:
-    """The fit whose landmarks lie about the middle of the face that was found. Raises `NoFace` where none does."""
+def fit_of_face(fits: Sequence[Reconstruction], photo: Photo, detection: Detection) -> Reconstruction:
+    """The fit whose landmarks are centred on the detected face. Raises `NoFace` where none is."""
     low, high = detection.box_px[:2], detection.box_px[2:]
     middles = [fit.landmarks.points_px.mean(dim=0) for fit in fits]
     off = [float(((middle - (low + high) / 2) / (high - low)).abs().max()) for middle in middles]
@@ -62,14 +58,14 @@ def of_this_face(fits: Sequence[Reconstruction], photo: Photo, detection: Detect
         where = ", ".join(f"({float(x):.0f}, {float(y):.0f})" for x, y in middles)
         box = ", ".join(f"{float(edge):.0f}" for edge in detection.box_px)
         raise NoFace(
-            f"{photo.name}: the fit's landmarks lie about {where} px, and not on the face found within {box}. Make "
-            "sure that the fit's camera gives pixels of this photo, upright, y down."
+            f"{photo.name}: the fit's landmarks are centred at {where} px, not on the face that was found in {box}. "
+            "Check that the fit's camera gives pixels of this photo, upright, y down."
         )
     return replace(fits[best], landmarks=replace(fits[best].landmarks, score=detection.score))
 
 
-def reconstruction(vertices: Tensor, topology: Topology, camera: Camera, source: str) -> Reconstruction:
-    """The fit, once its axes have been checked. Raises `BadWeights` naming `source`."""
+def checked_reconstruction(vertices: Tensor, topology: Topology, camera: Camera, source: str) -> Reconstruction:
+    """The fit, for vertices [V, 3] in metres, after a check of its axes. Raises `BadWeights` naming `source`."""
     check_head_frame(vertices[topology.landmark_vertices], source)
     depth = to_camera(vertices, camera)[:, 2]
     if camera.model == "perspective" and not bool((depth > 0).all()):
@@ -80,7 +76,7 @@ def reconstruction(vertices: Tensor, topology: Topology, camera: Camera, source:
 
 
 def check_head_frame(landmarks: Tensor, source: str) -> None:
-    """Raises `BadWeights` where 68 landmarks [68, 3], in metres, are not those of an upright head in the head frame."""
+    """Raises `BadWeights` where landmarks [68, 3], metres, are not those of an upright head in the head frame."""
     model = load_facemesh_model()
     known = model.head(model.face_mean)[model.topology.landmark_vertices]
     scale, R, shift = similarity(known, landmarks.double(), torch.ones(68, dtype=torch.float64))
@@ -96,13 +92,13 @@ def check_head_frame(landmarks: Tensor, source: str) -> None:
 
 
 def metres_per_unit(landmarks: Tensor) -> float:
-    """From 68 landmarks [68, 3] of a fit without a unit: its eyes are as far apart as grown-ups' are."""
+    """From landmarks [68, 3] of a fit without a unit: its eyes are taken to be `EYE_DISTANCE_M` apart."""
     eyes = [landmarks[part].mean(dim=0) for part in (slice(36, 42), slice(42, 48))]
     return EYE_DISTANCE_M / max(float((eyes[0] - eyes[1]).norm()), 1e-12)
 
 
 def in_metres(camera: Camera, scale: float) -> Camera:
-    """A camera for vertices in units of `scale` metres, as one for metres."""
+    """The camera for vertices in metres, from one for vertices in units of `scale` metres."""
     if camera.model == "perspective":
         return replace(camera, t=camera.t * scale)
     K = camera.K.clone()
@@ -112,19 +108,19 @@ def in_metres(camera: Camera, scale: float) -> Camera:
 
 
 def camera_of_projection(projection: Tensor, size: tuple[int, int]) -> Camera:
-    """The camera K [R | t] that `projection` [3, 4], homogeneous px of the photo of (height, width), amounts to.
+    """The camera K [R | t] of a projection [3, 4] to homogeneous px of a photo of (height, width) `size`.
 
-    Orthographic where its last row is (0, 0, 0, w). K has positive scales; it may have a skew. Raises `ValueError`
-    where it is no camera.
+    Orthographic where the last row is (0, 0, 0, w). K has positive scales and may have a skew. Raises `ValueError`
+    where the projection is not of full rank.
     """
     P = projection.double().numpy()
     if np.linalg.matrix_rank(P) < 3:
-        raise ValueError("a projection of less than full rank")
+        raise ValueError("the projection is not of full rank")
     model = "perspective"
     if np.abs(P[2, :3]).max() <= 1e-8 * np.abs(P[:2, :3]).max():
         model, P = "orthographic", P / P[2, 3]
-        K2, rows = rq(P[:2, :3], mode="economic")
-        K, R = np.eye(3), np.stack([*rows, np.zeros(3)])
+        K2, axes = rq(P[:2, :3], mode="economic")
+        K, R = np.eye(3), np.stack([*axes, np.zeros(3)])
         K[:2, :2], K[:2, 2], t = K2, P[:2, 3], np.zeros(3)
     else:
         P = P * np.sign(np.linalg.det(P[:, :3]))

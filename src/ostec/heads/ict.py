@@ -1,4 +1,4 @@
-"""ICT-FaceKit's head (MIT), with neck, ears, eyeballs and teeth, fitted to FaceMesh's 468 points in a photo.
+"""ICT-FaceKit's head (MIT) with neck, ears, eyeballs and teeth, fitted to FaceMesh's 468 points in a photo.
 
 Source: ICT-VGL/ICT-FaceKit; Li et al., "Learning Formation of Physically-Based Face Attributes", CVPR 2020.
 """
@@ -15,19 +15,21 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 from torch import Tensor
 
+from ostec.geometry.align import similarity
 from ostec.geometry.camera import angles_deg, to_pixels
 from ostec.geometry.mesh import sphere
-from ostec.heads.facemesh import face_points, load_facemesh_model, similarity
-from ostec.heads.ict_files import MODEL_FILE, TOPOLOGY_FILE, Shapes, read_shapes, read_topology
-from ostec.heads.ict_fit import Array, Fit, Index, PointModel, fit_points
+from ostec.heads.facemesh import face_points, load_facemesh_model
+from ostec.heads.ict_files import MODEL_FILE, TOPOLOGY_FILE, Shapes, read_shapes
+from ostec.heads.ict_fit import Array, Index, PointFit, PointModel, fit_points
 from ostec.networks.facemesh_net import FaceMeshNet, load_facemesh_net
 from ostec.types import Camera, Detection, FacePart, Landmarks, Mesh, Photo, Reconstruction, Topology
 from ostec.weights.locate import require, weights_folders
+from ostec.weights.shipped import read_arrays
 
 UNIT_M = 0.01
-"""ICT's unit, nearly: the outer corners of the eyes are 8.92 apart."""
+"""ICT's unit is about a centimetre: the outer corners of the eyes are 8.92 units apart."""
 _FROZEN = ("eyeLookDown", "eyeLookIn", "eyeLookOut", "eyeLookUp")
-"""Expressions that the 468 points do not show."""
+"""Prefixes of expressions that the 468 points do not show."""
 _CONTOUR_WEIGHT = 0.5
 _LIDS = {
     "eyeBlink_R": ([33, 133], [160, 159, 158], [144, 145, 153]),
@@ -35,16 +37,16 @@ _LIDS = {
 }
 """Expression -> FaceMesh points: corners of the eye, upper lid, lower lid."""
 _SLIT = 0.175, 0.19
-"""Height over width of an eye, as the network gives it, of shut eyes and of the narrowest open ones."""
+"""Height over width of an eye as the network gives it: of shut eyes, and of the narrowest open eyes."""
 _NEUTRAL_PX, _HEAD_M = 1000, 0.3
-"""A picture of the neutral head and what it shows."""
+"""Side of a picture of the neutral head, in pixels and in metres."""
 _LID_M = 0.0004
-"""Between the eyeball and what lies on it."""
+"""Distance between the eyeball and the lid on it."""
 
 
 @dataclass(frozen=True, eq=False)
 class ICTModel:
-    """V vertices, C coefficients: identities, then expressions."""
+    """A linear model of V vertices and C coefficients: first identities, then expressions."""
 
     topology: Topology
     mean: Tensor
@@ -52,14 +54,14 @@ class ICTModel:
     basis: Tensor
     """[C, V, 3], metres."""
     points: PointModel
-    """What the solver needs of it."""
+    """The same model as the solver sees it."""
     names: tuple[str, ...]
     """Of the expressions."""
     start_weights: Tensor
-    """[468]: how much a point tells of the head's pose."""
+    """[468]: weight of each point in the first estimate of the pose."""
 
     def head(self, coefficients: Array) -> Tensor:
-        """[V, 3], head frame, metres."""
+        """Coefficients [C] -> vertices [V, 3], head frame, metres."""
         flat = torch.from_numpy(coefficients).to(self.basis.dtype) @ self.basis.flatten(1)
         return self.mean + flat.view_as(self.mean)
 
@@ -72,15 +74,15 @@ class ICTReconstructor:
         self.model = model
 
     def __call__(self, photo: Photo, detection: Detection) -> Reconstruction:
-        """Raises `NoFace` where the network sees none at the detection."""
+        """Raises `NoFace` where the network sees no face at the detection."""
         points, presence = face_points(self._net, photo, detection)
         return fit_head(self.model, points, presence, photo.size)
 
 
 def fit_head(model: ICTModel, points: Tensor, presence: float, size: tuple[int, int]) -> Reconstruction:
-    """The head that agrees best with `points` [468, 3] (px; z on the same scale, smaller is nearer).
+    """The head that fits `points` best: [468, 3] (px; z on the same scale, smaller is nearer).
 
-    `size`: height and width of the photo.
+    `size`: (height, width) of the photo.
     """
     centred = points.double() - torch.tensor([size[1] / 2, size[0] / 2, 0.0])
     start = similarity(torch.from_numpy(model.points.mean), centred, model.start_weights.double())
@@ -93,7 +95,7 @@ def fit_head(model: ICTModel, points: Tensor, presence: float, size: tuple[int, 
 
 
 def with_shut_eyes(coefficients: Array, points: Tensor, names: Sequence[str]) -> Array:
-    """The coefficients, with eyes shut of which `points` [468, 3] leave but a slit: the network never shuts them."""
+    """The coefficients, with an eye shut where `points` [468, 3] leave only a slit: no fit shuts one fully."""
     shut = coefficients.copy()
     for name, (corners, upper, lower) in _LIDS.items():
         index = len(coefficients) - len(names) + list(names).index(name)
@@ -105,7 +107,7 @@ def with_shut_eyes(coefficients: Array, points: Tensor, names: Sequence[str]) ->
 
 
 def lids_on_eyes(vertices: Tensor, topology: Topology) -> Tensor:
-    """The vertices [V, 3] with those of the lids that have sunk into an eyeball lifted onto it."""
+    """The vertices [V, 3]; those of the lids that lie inside an eyeball are moved onto its surface."""
     assert topology.parts is not None
     lifted = vertices.clone()
     others = topology.faces[topology.parts <= FacePart.LEFT_SOCKET].unique()
@@ -126,7 +128,7 @@ def lids_on_eyes(vertices: Tensor, topology: Topology) -> Tensor:
     return lifted
 
 
-def camera_of(fit: Fit, size: tuple[int, int]) -> Camera:
+def camera_of(fit: PointFit, size: tuple[int, int]) -> Camera:
     """The camera of a fit, for a photo of (height, width) `size`."""
     K = torch.tensor([[fit.focal_px, 0.0, size[1] / 2], [0.0, fit.focal_px, size[0] / 2], [0.0, 0.0, 1.0]])
     return Camera(K, torch.from_numpy(fit.R).float(), torch.from_numpy(fit.t).float(), size)
@@ -171,9 +173,12 @@ def ict_topology(arrays: Mapping[str, NDArray]) -> Topology:
 def point_model(
     mean: NDArray, basis: NDArray, names: Sequence[str], corners: Index, shares: NDArray, contours: Index
 ) -> PointModel:
-    """The solver's view of a head: `mean` [V, 3] and `basis` [C, V, 3] in metres, the last of the C are expressions
-    called `names`; points on triangles, `corners` and `shares` [P, 3]; `contours` [K, 1 + S], a point and the vertices
-    it may slide to."""
+    """The points of a head model that the solver fits.
+
+    `mean` [V, 3] and `basis` [C, V, 3] in metres; the last of the C are the expressions `names`. Each point lies on a
+    triangle: `corners` [P, 3] are its vertices, `shares` [P, 3] the barycentrics. `contours` [K, 1 + S]: a point, and
+    the vertices that it may slide to.
+    """
     identities = len(basis) - len(names)
     at = np.einsum("...pkd,pk->...pd", mean[corners].astype(np.float64), shares)
     moves = np.einsum("...pkd,pk->...pd", basis[:, corners].astype(np.float64), shares)
@@ -200,15 +205,17 @@ def load_ict_reconstructor(weights_dir: Path | None, device: str) -> ICTReconstr
 
 def read_ict_model(path: Path, topology_path: Path = TOPOLOGY_FILE) -> ICTModel:
     """The model in a packed ICT-FaceKit file. Raises `MissingWeights`, `BadWeights`."""
-    return ict_model(read_shapes(path), read_topology(topology_path))
+    return ict_model(read_shapes(path), read_arrays(topology_path))
 
 
 def neutral_head() -> Mesh:
-    """The head nearest to FaceMesh's mean face, without a texture; all its parts are to be painted. Raises
-    `MissingWeights`, `BadWeights`."""
+    """The head fitted to FaceMesh's mean face, without a texture; all its parts are paintable.
+
+    Raises `MissingWeights`, `BadWeights`.
+    """
     mean = load_facemesh_model().face_mean * torch.tensor([1.0, -1.0, -1.0])
     points = mean * (_NEUTRAL_PX / _HEAD_M) + torch.tensor([_NEUTRAL_PX / 2, _NEUTRAL_PX / 2, 0.0])
     model = load_ict_reconstructor(None, "cpu").model
     head = fit_head(model, points, 1.0, (_NEUTRAL_PX, _NEUTRAL_PX))
-    whole = replace(head.topology, paintable=torch.ones_like(head.topology.paintable), parts=None)
-    return Mesh(replace(head, topology=whole), None, "ict")
+    complete = replace(head.topology, paintable=torch.ones_like(head.topology.paintable), parts=None)
+    return Mesh(replace(head, topology=complete), None, "ict")

@@ -1,4 +1,4 @@
-"""The files of ICT-FaceKit's head: the packed model, and what `tools/make_ict_topology.py` found out about it."""
+"""The packed file of ICT-FaceKit's head model: reading and checking it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WHOLE = (
 EXPRESSIONS = tuple(sorted([*(f"{name}_{side}" for name in _SIDED.split() for side in "LR"), *_WHOLE.split()]))
 _LARGEST_BYTES = 1 << 26
 _REMEDY = "`ostec models get ict-facekit` makes it anew from the public OBJ files."
-_WANTED: Mapping[str, tuple[tuple[int, ...], str]] = {
+_NEEDED: Mapping[str, tuple[tuple[int, ...], str]] = {
     "neutral_vertices": ((VERTICES, 3), "f"),
     "identity_deltas": ((IDENTITIES, VERTICES, 3), "f"),
     "expression_deltas": ((len(EXPRESSIONS), VERTICES, 3), "f"),
@@ -36,7 +36,7 @@ _WANTED: Mapping[str, tuple[tuple[int, ...], str]] = {
 }
 """Array -> shape and kind of number."""
 _LARGEST = 100.0
-"""No coordinate is farther out than this, in ICT's units."""
+"""Largest coordinate that is accepted, in ICT's units."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,19 +52,19 @@ class Shapes:
 
 
 def read_shapes(path: Path) -> Shapes:
-    """What a packed model holds: `neutral_vertices`, `identity_deltas`, `expression_deltas`, `expression_names`; other
-    arrays are not read. Raises `MissingWeights`, `BadWeights`."""
+    """The shapes of a packed model, from its arrays `neutral_vertices`, `identity_deltas`, `expression_deltas` and
+    `expression_names`; other arrays are not read. Raises `MissingWeights`, `BadWeights`."""
     if not path.is_file():
         raise MissingWeights(f"{path} is missing. {_REMEDY}")
     try:
         _check_sizes(path)
         with np.load(path, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in _WANTED}
+            found = {name: arrays[name] for name in _NEEDED}
     except BadWeights:
         raise
     except Exception as error:  # numpy and zipfile raise whatever their parsers do
         raise BadWeights(f"{path} is truncated, or is no packed ICT-FaceKit model ({error}). {_REMEDY}") from error
-    for name, (shape, kind) in _WANTED.items():
+    for name, (shape, kind) in _NEEDED.items():
         array = found[name]
         if array.shape != shape or array.dtype.kind != kind:
             raise BadWeights(f"{path}: {name} is {array.dtype} {array.shape}, not {shape} of kind {kind!r}. {_REMEDY}")
@@ -76,24 +76,13 @@ def read_shapes(path: Path) -> Shapes:
     return Shapes(found["neutral_vertices"].astype(np.float32), deltas, EXPRESSIONS)
 
 
-def read_topology(path: Path = TOPOLOGY_FILE) -> dict[str, NDArray]:
-    """The arrays that `tools/make_ict_topology.py` wrote. Raises `MissingWeights`, `BadWeights`."""
-    if not path.is_file():
-        raise MissingWeights(f"{path} is missing; it ships with ostec: install the package again.")
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise BadWeights(f"{path} cannot be read ({error}); install the package again.") from error
-
-
 def _check_sizes(path: Path) -> None:
-    """Raises `BadWeights` where an array that is wanted is absent, or unpacks to more than it may."""
+    """Raises `BadWeights` where a needed array is absent, or is larger than allowed when unpacked."""
     try:
-        check_npz(path, _WANTED, _LARGEST_BYTES)
+        check_npz(path, _NEEDED, _LARGEST_BYTES)
     except BadWeights as error:
         raise BadWeights(f"{error} {_REMEDY}") from error
     with zipfile.ZipFile(path) as archive:
-        absent = [name for name in _WANTED if f"{name}.npy" not in archive.namelist()]
+        absent = [name for name in _NEEDED if f"{name}.npy" not in archive.namelist()]
     if absent:
         raise BadWeights(f"{path} has no {', '.join(absent)}: it is no packed ICT-FaceKit model. {_REMEDY}")

@@ -1,5 +1,7 @@
-"""Fit of a linear head model to points seen in a photo: Gauss-Newton with priors, non-negative expressions, and contour
-points that slide along the silhouette."""
+"""Fits a linear head model to points in a photo.
+
+Gauss-Newton with priors; expressions are bounded, and contour points slide along the silhouette.
+"""
 
 from __future__ import annotations
 
@@ -14,36 +16,36 @@ Index = NDArray[np.int64]
 
 _STEPS = 8
 _DEPTH_SHARE = 0.25
-"""How much a point's depth counts, against its place in the picture: the network guesses it."""
+"""Weight of a point's depth relative to its position in the picture: the network only guesses depth."""
 _NOISE_M = 0.0018
 _SAMPLES = 150.0
-"""How many independent measurements the points are worth: neighbours err together."""
+"""Number of independent measurements that the points are worth: errors of neighbours are correlated."""
 _OUTLIER_M = 0.006
 _EXPRESSION_STD, _EXPRESSION_LASSO = 0.5, 1.0
 _POSE = 7
 """Unknowns before the coefficients: rotation, log scale, shift in the picture, offset of the depths."""
 DISTANCE_M = 1.0
-"""From the camera to the head's origin: a photo does not tell, and portraits are taken from about there."""
+"""From the camera to the head's origin. A photo does not show it; portraits are taken from about this distance."""
 
 
 @dataclass(frozen=True, eq=False)
 class PointModel:
-    """The points of a head model that are looked for in a photo."""
+    """The points of a head model that are fitted to a photo."""
 
     mean: Array
     """[P, 3], head frame, metres."""
     basis: Array
-    """[C, P, 3]: how they move with each coefficient."""
+    """[C, P, 3]: displacement for each coefficient."""
     weight: Array
-    """[P]: how much each tells."""
+    """[P]: weight of each point."""
     identities: int
     """The first of the C coefficients, which are standard normal; the others are expressions, 0..1."""
     frozen: Index
-    """Coefficients that the points do not tell, which stay 0."""
+    """Coefficients that the points do not determine; they stay 0."""
     contours: Index
     """[K]: points on the face's outline."""
     slide_mean: Array
-    """[K, S, 3]: places on the surface that such a point may slide to, the point itself first."""
+    """[K, S, 3]: positions on the surface that such a point may slide to; the point itself comes first."""
     slide_basis: Array
     """[C, K, S, 3]."""
 
@@ -53,8 +55,8 @@ class PointModel:
 
 
 @dataclass(frozen=True)
-class Fit:
-    """A head seen by a pinhole camera: pixel = centre of the photo + focal_px · (x, y) / z of R X + t."""
+class PointFit:
+    """Coefficients and a pinhole camera: pixel = centre of the photo + focal_px · (x, y) / z of R X + t."""
 
     coefficients: Array
     """[C]."""
@@ -70,15 +72,15 @@ class Fit:
         return self.focal_px * at[:, :2] / at[:, 2:]
 
 
-def fit_points(model: PointModel, points: Array, start: tuple[float, Array, Array]) -> Fit:
+def fit_points(model: PointModel, points: Array, start: tuple[float, Array, Array]) -> PointFit:
     """The head whose points appear at `points` [P, 3]: px from the photo's centre; z on the same scale, smaller is
     nearer.
 
-    `start` is (scale, R, shift_px) of the mean head, scaled-orthographic. Expressions come out in 0..1, and few of
-    them. Points that agree with no head count less. Of a contour point on the side that is turned away, the place on
-    the silhouette is compared. The solution minimises the robust squared error over the noise, plus the squared
-    identities, plus squared and summed expressions. (Gauss-Newton with iteratively reweighted least squares; the bounds
-    by an active set, as in Lawson and Hanson, "Solving Least Squares Problems", 1974, chapter 23.)
+    `start` is (scale, R, shift_px) of the mean head under a scaled-orthographic camera. Minimises a robust squared
+    error over the noise, plus squared identities, plus the squares and the sum of the expressions, which are sparse
+    and lie in 0..1. Outliers get less weight. On the side that is turned away, a contour point is compared with the
+    silhouette. Gauss-Newton with iteratively reweighted least squares; the bounds by an active set (Lawson and Hanson,
+    "Solving Least Squares Problems", 1974, chapter 23).
     """
     unit, R, shift = start[0], start[1], start[2] / start[0]
     target, scale = points / unit, 1.0
@@ -86,7 +88,7 @@ def fit_points(model: PointModel, points: Array, start: tuple[float, Array, Arra
     prior, lasso = _priors(model)
     axes = np.array([1.0, 1.0, _DEPTH_SHARE])
     for _ in range(_STEPS):
-        mean, basis = slid(model, coefficients, R)
+        mean, basis = slide_contours(model, coefficients, R)
         turned = (mean + np.tensordot(coefficients, basis, 1)) @ R.T
         residual = target - projected(scale, turned, shift)
         distance = np.linalg.norm(residual * axes, axis=1)
@@ -95,27 +97,27 @@ def fit_points(model: PointModel, points: Array, start: tuple[float, Array, Arra
         J = (_jacobian(scale, turned, shift, basis @ R.T) * rows).reshape(_POSE + len(basis), -1)
         hessian = J @ J.T
         hessian[np.diag_indices(len(hessian))] += prior
-        slope = J @ (residual * rows).ravel()
-        slope[_POSE:] -= prior[_POSE:] * coefficients + lasso
-        step = bounded_minimum(hessian, slope, *_bounds(model, coefficients))
+        gradient = J @ (residual * rows).ravel()
+        gradient[_POSE:] -= prior[_POSE:] * coefficients + lasso
+        step = bounded_minimum(hessian, gradient, *_bounds(model, coefficients))
         R = _rotation(step[:3]) @ R
         scale *= float(np.exp(step[3]))
         shift = shift + step[4:_POSE]
         coefficients = coefficients + step[_POSE:]
-    return Fit(coefficients, unit * scale * DISTANCE_M, R, np.r_[shift[:2], DISTANCE_M])
+    return PointFit(coefficients, unit * scale * DISTANCE_M, R, np.r_[shift[:2], DISTANCE_M])
 
 
 def projected(scale: float, turned: Array, shift: Array) -> Array:
-    """[P, 3]: place in the picture, and depth, of points `turned` [P, 3] into the camera's axes; in metres at the
-    head's distance, times `scale`."""
+    """[P, 3]: position in the picture, and depth, of points `turned` [P, 3] in camera axes; in metres at the head's
+    distance, times `scale`."""
     at = turned[:, :2] + shift[:2]
     return scale * np.c_[at * (DISTANCE_M / (DISTANCE_M + turned[:, 2:])), turned[:, 2] + shift[2]]
 
 
-def slid(model: PointModel, coefficients: Array, R: Array) -> tuple[Array, Array]:
-    """Mean [P, 3] and basis [C, P, 3] of the points, those on the outline of the averted side moved to the silhouette.
+def slide_contours(model: PointModel, coefficients: Array, R: Array) -> tuple[Array, Array]:
+    """Mean [P, 3] and basis [C, P, 3] of the points; contour points on the far side are moved to the silhouette.
 
-    A contour point slides only away from the middle of the face, to whichever of its places lies farthest out.
+    A contour point slides only away from the middle of the face, to the farthest of its positions.
     """
     if not len(model.contours):
         return model.mean, model.basis
@@ -130,30 +132,30 @@ def slid(model: PointModel, coefficients: Array, R: Array) -> tuple[Array, Array
     return mean, basis
 
 
-def bounded_minimum(hessian: Array, slope: Array, low: Array, high: Array) -> Array:
-    """The x [N] with low <= x <= high that minimises x·hessian·x / 2 - slope·x; `hessian` positive definite."""
-    x = np.clip(np.zeros_like(slope), low, high)
-    held = (low == high) | ((x <= low) & (slope <= 0)) | ((x >= high) & (slope >= 0))
-    for _ in range(4 * len(slope)):
+def bounded_minimum(hessian: Array, gradient: Array, low: Array, high: Array) -> Array:
+    """The x [N] with low <= x <= high that minimises x·hessian·x / 2 - gradient·x; `hessian` positive definite."""
+    x = np.clip(np.zeros_like(gradient), low, high)
+    held = (low == high) | ((x <= low) & (gradient <= 0)) | ((x >= high) & (gradient >= 0))
+    for _ in range(4 * len(gradient)):
         free = ~held
         wanted = x.copy()
         factor = cho_factor(hessian[np.ix_(free, free)], check_finite=False)
-        wanted[free] = cho_solve(factor, slope[free] - hessian[np.ix_(free, held)] @ x[held], check_finite=False)
+        wanted[free] = cho_solve(factor, gradient[free] - hessian[np.ix_(free, held)] @ x[held], check_finite=False)
         beyond = free & ((wanted < low) | (wanted > high))
         x = np.clip(wanted, low, high)
         if beyond.any():
             held = held | beyond
             continue
-        force = slope - hessian @ x
-        eager = held & (low < high) & np.where(x <= low, force > 1e-9, force < -1e-9)
-        if not eager.any():
+        force = gradient - hessian @ x
+        released = held & (low < high) & np.where(x <= low, force > 1e-9, force < -1e-9)
+        if not released.any():
             break
-        held[np.abs(np.where(eager, force, 0.0)).argmax()] = False
+        held[np.abs(np.where(released, force, 0.0)).argmax()] = False
     return x
 
 
 def _priors(model: PointModel) -> tuple[Array, Array]:
-    """Inverse variances [7 + C] of the unknowns, and the constant pull [C] that keeps expressions few."""
+    """Inverse variances [7 + C] of the unknowns, and the L1 weights [C] that keep expressions sparse."""
     prior = np.full(_POSE + len(model.basis), 1e-9)
     prior[_POSE : _POSE + model.identities] = 1.0
     prior[_POSE + model.identities :] = _EXPRESSION_STD**-2
@@ -163,7 +165,7 @@ def _priors(model: PointModel) -> tuple[Array, Array]:
 
 
 def _bounds(model: PointModel, coefficients: Array) -> tuple[Array, Array]:
-    """How far each unknown [7 + C] may go down and up."""
+    """Lower and upper bounds [7 + C] of the next step of each unknown."""
     low, high = (np.full(_POSE + len(coefficients), bound) for bound in (-np.inf, np.inf))
     low[_POSE + model.identities :] = -coefficients[model.identities :]
     high[_POSE + model.identities :] = 1 - coefficients[model.identities :]
@@ -172,7 +174,7 @@ def _bounds(model: PointModel, coefficients: Array) -> tuple[Array, Array]:
 
 
 def _jacobian(scale: float, turned: Array, shift: Array, basis: Array) -> Array:
-    """[7 + C, P, 3]: how `projected` moves with each unknown; `turned` [P, 3] and `basis` [C, P, 3] in camera axes."""
+    """[7 + C, P, 3]: derivatives of `projected`; `turned` [P, 3] and `basis` [C, P, 3] in camera axes."""
     moves = np.concatenate([np.zeros((_POSE, *turned.shape)), basis])
     for axis, unit in enumerate(np.eye(3)):
         moves[axis] = np.cross(unit, turned)

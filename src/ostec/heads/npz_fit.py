@@ -17,11 +17,11 @@ from ostec.geometry.camera import to_pixels, toward_camera
 from ostec.geometry.mesh import vertex_normals
 from ostec.heads.given_fits import (
     camera_of_projection,
+    checked_reconstruction,
+    fit_of_face,
     fits_beside,
     in_metres,
     metres_per_unit,
-    of_this_face,
-    reconstruction,
 )
 from ostec.heads.ostec_topology import load_topology
 from ostec.types import Camera, Detection, Photo, Reconstruction, Topology
@@ -35,22 +35,22 @@ _KEYS = (
 _LARGEST_BYTES = 1 << 29
 _LEAST_UNITS = 1e-6
 _REMEDY = "docs/other-fits.md describes the file."
-Fit = Mapping[str, NDArray[Any]]
+FitArrays = Mapping[str, NDArray[Any]]
 
 
 class FitFileReconstructor:
-    """Reads the fit instead of making one."""
+    """Reads the fit from a file instead of computing one."""
 
     def __init__(self, weights_dir: Path | None = None) -> None:
-        """`weights_dir` may hold the original's mesh, for fits on it that bring no triangles of their own."""
+        """`weights_dir` may hold the original's mesh, for fits on that mesh that have no triangles of their own."""
         self._weights_dir = weights_dir
         self._original: Topology | None = None
         self._last: Topology | None = None
 
     def __call__(self, photo: Photo, detection: Detection) -> Reconstruction:
-        """Raises `MissingWeights` where there is no fit, `BadWeights`, and `NoFace` where it is another face's."""
+        """Raises `MissingWeights` where there is no fit, `BadWeights`, and `NoFace` where it fits another face."""
         fits = [self.read(path, photo.size) for path in fits_beside(photo, ".npz")]
-        return of_this_face(fits, photo, detection)
+        return fit_of_face(fits, photo, detection)
 
     def read(self, path: Path, size: tuple[int, int]) -> Reconstruction:
         """The fit in a file, for the photo of (height, width) `size`. Raises `MissingWeights`, `BadWeights`."""
@@ -63,17 +63,17 @@ class FitFileReconstructor:
         except (ValueError, KeyError) as error:
             reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
             raise BadWeights(f"{path}: {reason}. {_REMEDY}") from error
-        return reconstruction((vertices * scale).float(), topology, in_metres(camera, scale), str(path))
+        return checked_reconstruction((vertices * scale).float(), topology, in_metres(camera, scale), str(path))
 
-    def _topology(self, fit: Fit, vertices: Tensor, camera: Camera) -> Topology:
-        """The same object as for the fit before, where it is the same mesh: charts are drawn once for each."""
+    def _topology(self, fit: FitArrays, vertices: Tensor, camera: Camera) -> Topology:
+        """The same object as for the previous fit if the mesh is the same, because charts are cached per object."""
         if "faces" not in fit:
             if self._original is None:
                 self._original = load_topology(require("ganfit", weights_folders(self._weights_dir)))
             if len(self._original.paintable) != len(vertices):
                 raise ValueError(
-                    f"it lacks 'faces', which only fits on the original's mesh of {len(self._original.paintable):,} "
-                    f"vertices do without, and this one has {len(vertices):,}"
+                    f"it lacks 'faces'; only fits on the original's mesh may, but that has "
+                    f"{len(self._original.paintable):,} vertices and this fit has {len(vertices):,}"
                 )
             return self._original
         topology, last = _own_topology(fit, vertices, camera), self._last
@@ -83,7 +83,7 @@ class FitFileReconstructor:
         return topology
 
 
-def _own_topology(fit: Fit, vertices: Tensor, camera: Camera) -> Topology:
+def _own_topology(fit: FitArrays, vertices: Tensor, camera: Camera) -> Topology:
     count = len(vertices)
     faces = _indices(fit, "faces", (None, 3), count)
     uv, uv_faces = _uv(fit, faces, count)
@@ -99,7 +99,7 @@ def _own_topology(fit: Fit, vertices: Tensor, camera: Camera) -> Topology:
     return Topology(faces, uv.float(), uv_faces, landmarks, paintable, None, "file")
 
 
-def _uv(fit: Fit, faces: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def _uv(fit: FitArrays, faces: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """([T, 2], [F, 3]) from coordinates per vertex [V, 2], per corner [F, 3, 2], or any number with `uv_faces`."""
     if "uv" in fit and fit["uv"].ndim == 3:
         uv = _floats(fit, "uv", (len(faces), 3, 2)).reshape(-1, 2)
@@ -115,7 +115,7 @@ def _uv(fit: Fit, faces: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def nearest_seen(landmarks_px: Tensor, vertices: Tensor, faces: Tensor, camera: Camera) -> Tensor:
-    """[68]: of the vertices [V, 3] that face the camera, the one that lies nearest in the picture to each [68, 2]."""
+    """[68]: for each landmark [68, 2], the nearest in the picture of the vertices [V, 3] that face the camera."""
     single = vertices.float()
     facing = (vertex_normals(single, faces) * toward_camera(single, camera)).sum(dim=1) > 0
     index = facing.nonzero()[:, 0]
@@ -125,7 +125,7 @@ def nearest_seen(landmarks_px: Tensor, vertices: Tensor, faces: Tensor, camera: 
     return index[torch.from_numpy(nearest)]
 
 
-def _camera(fit: Fit, size: tuple[int, int]) -> Camera:
+def _camera(fit: FitArrays, size: tuple[int, int]) -> Camera:
     """The camera for vertices in the file's units."""
     if "projection" in fit:
         projection = _floats(fit, "projection", (None, 4))
@@ -140,14 +140,14 @@ def _camera(fit: Fit, size: tuple[int, int]) -> Camera:
     return Camera(K.float(), R.float(), t.float(), size, _camera_model(fit))
 
 
-def _camera_model(fit: Fit) -> Literal["perspective", "orthographic"]:
+def _camera_model(fit: FitArrays) -> Literal["perspective", "orthographic"]:
     model = str(fit["camera_model"]) if "camera_model" in fit else "perspective"
     if model == "perspective" or model == "orthographic":
         return model
     raise ValueError(f"camera_model is {model!r}; it is 'perspective' or 'orthographic'")
 
 
-def _metres_per_unit(fit: Fit, landmarks: Tensor) -> float:
+def _metres_per_unit(fit: FitArrays, landmarks: Tensor) -> float:
     if "units_per_metre" not in fit:
         return metres_per_unit(landmarks)
     units = float(_floats(fit, "units_per_metre", ()))
@@ -156,8 +156,8 @@ def _metres_per_unit(fit: Fit, landmarks: Tensor) -> float:
     return 1 / units
 
 
-def _read(path: Path) -> Fit:
-    """The arrays of known names. Raises `BadWeights`; runs nothing that the file holds."""
+def _read(path: Path) -> FitArrays:
+    """The arrays with known names; runs no code from the file. Raises `BadWeights`."""
     try:
         check_npz(path, _KEYS, _LARGEST_BYTES)
         with np.load(path, allow_pickle=False) as stored:
@@ -168,7 +168,7 @@ def _read(path: Path) -> Fit:
         raise BadWeights(f"{path} is truncated, or not what numpy.savez wrote of plain arrays. {_REMEDY}") from error
 
 
-def _floats(fit: Fit, name: str, shape: tuple[int | None, ...]) -> Tensor:
+def _floats(fit: FitArrays, name: str, shape: tuple[int | None, ...]) -> Tensor:
     """Float64. Raises `KeyError`, `ValueError`."""
     found = fit[name]
     if found.dtype.kind not in "fiub" or not _fits(found.shape, shape):
@@ -179,11 +179,11 @@ def _floats(fit: Fit, name: str, shape: tuple[int | None, ...]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(found, dtype=np.float64))
 
 
-def _indices(fit: Fit, name: str, shape: tuple[int | None, ...], count: int) -> Tensor:
+def _indices(fit: FitArrays, name: str, shape: tuple[int | None, ...], count: int) -> Tensor:
     """Int64 in 0..count - 1. Raises `KeyError`, `ValueError`."""
     found = _floats(fit, name, shape).long()
     if fit[name].dtype.kind not in "iu" or found.numel() == 0 or int(found.min()) < 0 or int(found.max()) >= count:
-        raise ValueError(f"{name} must hold whole numbers in 0..{count - 1:,}")
+        raise ValueError(f"{name} must hold integers in 0..{count - 1:,}")
     return found
 
 

@@ -3,8 +3,8 @@
 Facts: `models/topology` and `core/operator.py` of barisgecer/OSTeC @ d6f8076. `trilist_full.pkl` is an array
 [105,840, 3]; `tcoords_alex.pkl` a menpo `PointCloud` of 53,215 points (u, v) in 0..1 with v up, for a texture of 1024 x
 1536 (height x width); `mask_full2crop.pkl` an array [53,215] of bool, the head without ears;
-`all_all_all_lands_ids.pkl` a list of 68 vertices in iBUG order. menpo itself is not needed: its objects are read as
-notes.
+`all_all_all_lands_ids.pkl` a list of 68 vertices in iBUG order. menpo itself is not needed: its classes are not
+imported, only their attributes are read.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _REMEDY = (
 
 
 def load_topology(files: Mapping[str, Path]) -> Topology:
-    """The mesh from its four files, name -> path; how many vertices there are comes from the texture coordinates.
+    """The mesh from its four files, name -> path; the texture coordinates determine the number of vertices.
 
-    It has no mirror map: BFM09 is not symmetric. What lies outside the mask is not to be completed: the ears, which no
-    fit gets right. Raises `MissingWeights`, `BadWeights`.
+    It has no mirror map, because BFM09 is not symmetric. The ears lie outside the mask and are not completed, because
+    no fit gets them right. Raises `MissingWeights`, `BadWeights`.
     """
     uv = _array(files[_UV], "points")
     mask = _array(files[_MASK])
@@ -68,7 +68,7 @@ def _array(path: Path, attribute: str | None = None) -> NDArray[Any]:
     try:
         return array(attributes(stored)[attribute] if attribute else stored)
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise BadWeights(f"{path} does not hold what it should ({error}). {_REMEDY}") from error
+        raise BadWeights(f"{path} does not hold the expected array ({error}). {_REMEDY}") from error
 
 
 def _landmarks(path: Path) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Landmarks of generated portraits, differentiable, by the FaceMesh that finds those of photos."""
+"""Landmarks of generated portraits, differentiable, by the FaceMesh network that also fits photos."""
 
 from __future__ import annotations
 
@@ -6,26 +6,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ostec.heads.facemesh import load_facemesh_model
 from ostec.networks.facemesh_net import CROP_PX, FaceMeshNet, load_facemesh_net
+
+IBUG_POINTS = (
+    *(127, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 356),  # jaw
+    *(70, 63, 105, 66, 107, 336, 296, 334, 293, 300, 168, 197, 5, 4, 75, 97, 2, 326, 305),  # brows, nose
+    *(33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380),  # eyes
+    *(61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181, 78, 82, 13, 312, 308, 317, 14, 87),  # lips
+)
+"""The 68 iBUG landmarks, in their order, among FaceMesh's 468 points."""
 
 
 class MeshLandmarks(nn.Module):
-    """The 68 points of iBUG among FaceMesh's 468.
+    """The 68 iBUG landmarks among FaceMesh's 468 points.
 
-    In the FFHQ crop a face takes up as much of the picture as FaceMesh wants (two thirds of its width), so the picture
-    goes in as it is, at 192 px.
+    In the FFHQ crop a face fills as much of the picture as FaceMesh expects (two thirds of its width), so the picture
+    is only resized to 192 px.
     """
 
     index: Tensor
 
-    def __init__(self, net: FaceMeshNet, landmark_vertices: Tensor) -> None:
+    def __init__(self, net: FaceMeshNet) -> None:
         super().__init__()
         self.net = net
-        self.register_buffer("index", landmark_vertices, persistent=False)
+        self.register_buffer("index", torch.tensor(IBUG_POINTS), persistent=False)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """[N, 3, S, S] in 0..1, cropped as FFHQ is, to [N, 68, 2] px."""
+        """Pictures [N, 3, S, S] in 0..1, cropped as FFHQ is -> landmarks [N, 68, 2] px."""
         size = pictures.shape[-1]
         shrinks = size > CROP_PX
         crops = F.interpolate(pictures, (CROP_PX, CROP_PX), mode="bilinear", antialias=shrinks, align_corners=False)
@@ -35,5 +42,4 @@ class MeshLandmarks(nn.Module):
 
 def load_mesh_landmarks(device: torch.device | str = "cpu") -> MeshLandmarks:
     """With the shipped weights. Raises `MissingWeights`, `BadWeights`."""
-    net = MeshLandmarks(load_facemesh_net(), load_facemesh_model().topology.landmark_vertices)
-    return net.to(device).eval().requires_grad_(False)
+    return MeshLandmarks(load_facemesh_net()).to(device).eval().requires_grad_(False)

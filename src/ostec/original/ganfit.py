@@ -23,11 +23,11 @@ from ostec.errors import BadWeights
 from ostec.geometry.align import similarity
 from ostec.heads.given_fits import (
     camera_of_projection,
+    checked_reconstruction,
+    fit_of_face,
     fits_beside,
     in_metres,
     metres_per_unit,
-    of_this_face,
-    reconstruction,
 )
 from ostec.heads.ostec_topology import load_topology
 from ostec.types import Camera, Detection, Photo, Reconstruction, Topology
@@ -50,7 +50,7 @@ class GanfitReconstructor:
     def __call__(self, photo: Photo, detection: Detection) -> Reconstruction:
         """Raises `MissingWeights` where there is no fit, `BadWeights`, and `NoFace` where it is another face's."""
         path = fits_beside(photo, ".pkl")[0]
-        return of_this_face([read_ganfit(path, self.topology, photo.size)], photo, detection)
+        return fit_of_face([read_ganfit(path, self.topology, photo.size)], photo, detection)
 
 
 def read_ganfit(path: Path, topology: Topology, size: tuple[int, int]) -> Reconstruction:
@@ -72,7 +72,7 @@ def read_ganfit(path: Path, topology: Topology, size: tuple[int, int]) -> Recons
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise BadWeights(f"{path} is not a fit of GANFit's: {reason}. {_REMEDY}") from error
     scale = metres_per_unit(vertices[topology.landmark_vertices])
-    return reconstruction((vertices * scale).float(), topology, in_metres(camera, scale), str(path))
+    return checked_reconstruction((vertices * scale).float(), topology, in_metres(camera, scale), str(path))
 
 
 def _camera(vertices: Tensor, before_camera: Tensor, places_px: Tensor, size: tuple[int, int]) -> Camera:

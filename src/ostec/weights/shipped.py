@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -13,11 +16,25 @@ from ostec.errors import BadWeights, MissingWeights
 DATA_DIR = Path(__file__).parent.parent / "data"
 
 
+def read_arrays(path: Path) -> dict[str, NDArray]:
+    """The arrays of an .npz file by name; no pickles. Raises `MissingWeights`, `BadWeights`."""
+    _require_file(path)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise BadWeights(f"{path} cannot be read as .npz ({error}); install the package again.") from error
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file by name. Raises `MissingWeights`, `BadWeights`."""
-    if not path.is_file():
-        raise MissingWeights(f"{path} is missing; it ships with ostec: install the package again.")
+    _require_file(path)
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise BadWeights(f"{path} cannot be read as safetensors ({error}); install the package again.") from error
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise MissingWeights(f"{path} is missing; it ships with ostec: install the package again.")
