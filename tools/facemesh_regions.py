@@ -60,7 +60,7 @@ def region_groups(
     """
     eyes = _touched(triangles[np.isin(patch_of, (1, 2))], len(shape))
     mouth = _touched(triangles[patch_of == 3], len(shape))
-    brows = _grown(_within(uv, RIGHT_BROW), shape, BROW_MARGIN_M)
+    brows = _dilated(_within(uv, RIGHT_BROW), shape, BROW_MARGIN_M)
     nostrils = _within(uv, RIGHT_NOSTRIL) | _within(uv, NOSTRILS_BETWEEN)
     bare = _within(uv, RIGHT_CHEEK) | _within(uv, NOSE) | _within(uv, BETWEEN_BROWS)
     jaw = np.zeros(len(shape), dtype=bool)
@@ -70,10 +70,10 @@ def region_groups(
         "mouth_opening": mouth,
         "lips": _within(uv, OUTER_LIPS) & ~mouth | _touched(triangles[patch_of == 0], len(shape)) & mouth,
         "brows": brows,
-        "nostrils": _grown(nostrils, shape, NOSTRIL_MARGIN_M),
+        "nostrils": _dilated(nostrils, shape, NOSTRIL_MARGIN_M),
         "cheeks_nose_chin_skin": bare,
         "forehead": _within(uv, FOREHEAD_ABOVE + FOREHEAD_BELOW),
-        "jaw_border": _grown(jaw, shape, JAW_MARGIN_M),
+        "jaw_border": _dilated(jaw, shape, JAW_MARGIN_M),
         "extension": extension > 0,
     }
     groups = {name: group | group[mirror] for name, group in groups.items()}
@@ -90,7 +90,7 @@ def _touched(triangles: Index, count: int) -> Group:
     return touched
 
 
-def _grown(group: Group, shape: Array, margin_m: float) -> Group:
+def _dilated(group: Group, shape: Array, margin_m: float) -> Group:
     """The group and what lies within `margin_m` of it."""
     return KDTree(shape[group]).query(shape)[0] <= margin_m
 

@@ -48,10 +48,11 @@ def test_mirrored_picture_gives_mirrored_mask(net, vector):
     assert float((person_mask(net, rgb.flip(2)).flip(1) - person).abs().mean()) < 0.02
 
 
-def test_probabilities(net):
-    mask = person_mask(net, torch.rand(3, 256, 256))
-    assert mask.dtype == torch.float32
-    assert bool(((mask >= 0) & (mask <= 1)).all())
+def test_sure_pixels_are_near_0_and_1_and_a_picture_without_a_person_is_empty(net, vector):
+    rgb, person = vector
+    mask = person_mask(net, rgb)
+    assert float(mask[person > 0.99].min()) > 0.9 and float(mask[person < 0.01].max()) < 0.1
+    assert float(person_mask(net, torch.full((3, 256, 256), 0.5)).max()) < 0.1
 
 
 def test_batch_is_one_by_one(net, vector):

@@ -1,4 +1,4 @@
-"""The built-in detector: MediaPipe's BlazeFace in torch, run over several scales of the photo.
+"""The built-in detector: MediaPipe's BlazeFace in torch, run at several scales of the photo.
 
 Source: "BlazeFace: Sub-millisecond Neural Face Detection on Mobile GPUs", arXiv 1907.05047; the 256 px "back" model of
 MediaPipe.
@@ -21,20 +21,21 @@ from ostec.weights.tensors import fill
 
 INPUT_PX = 256
 PHOTO_SCORE, TILE_SCORE = 0.6, 0.75
-"""Least score of a face in a view of the whole photo, and in a tile or beside a face that reaches it."""
+"""Least score of a face in a view of the whole photo, and in a tile. If any face reaches the second, only those that do
+are kept."""
 SAME_FACE_IOU = 0.3
 ZOOM_OUT = 0.6
-"""Share of the second view that the photo takes up, for faces that fill the frame."""
+"""Size of the photo in the second view over the view's size, for faces that fill the frame."""
 SMALL_PHOTO_PX = 512
-"""Long side below which tiles are not worth their time once a sure face is found."""
+"""Photos with a shorter long side are not tiled once a face with a high score is found."""
 TILE_STEPS = (2, 4, 8)
-"""Long side of the photo over that of a tile, level by level."""
+"""Long side of the photo over the side of a tile, for each level."""
 TILE_MIN_PX = 192
 TILE_OVERLAP = 0.25
-"""Least overlap of neighbours, over the tile's side; larger faces are large enough for the coarser level."""
+"""Least overlap of neighbouring tiles over a tile's side; larger faces are found at the coarser level."""
 TURNS_DEG = (40.0, -40.0)
 _BATCH = 4
-"""More at a time is slower on a processor: the features outgrow its caches."""
+"""Larger batches are slower on a CPU, because the features no longer fit its caches."""
 
 
 class FinalBlazeBlock(nn.Module):
@@ -105,14 +106,14 @@ def _by_anchor(features: Tensor, values: int) -> Tensor:
 
 
 class BlazeFaceDetector:
-    """Looks at the whole photo, then at tiles of it; turns the photo where that finds nothing."""
+    """Searches the whole photo, then tiles of it, and turned views where nothing was found."""
 
     def __init__(self, net: BlazeFaceNet) -> None:
         self._net = net
 
     @torch.inference_mode()
     def __call__(self, photo: Photo) -> list[Detection]:
-        """Faces, largest first; empty where there is none. Boxes reach from forehead to chin."""
+        """Faces, largest first; empty where there is none. Boxes extend from forehead to chin."""
         height, width = photo.size
         long_px = max(height, width)
         found = self._look(photo.rgb, whole_photo_views(height, width), PHOTO_SCORE)
@@ -143,7 +144,8 @@ class BlazeFaceDetector:
 
 
 def _worth_tiles(found: Sequence[Detection], level: int, long_px: int) -> bool:
-    """The first level of tiles always, unless a small photo has a sure face; further ones while nothing is found."""
+    """Whether to search this level of tiles: the first, unless a small photo has a face of high score; further levels
+    only while nothing is found."""
     if level:
         return not found
     return long_px >= SMALL_PHOTO_PX or not any(d.score >= TILE_SCORE for d in found)
@@ -173,7 +175,7 @@ def _tile_centres(length: int, side_px: float) -> list[float]:
 
 
 def _detection(view: Tensor, corners_and_points: Tensor, score: float) -> Detection:
-    """Crop px -> photo px. In a turned view, the box keeps its centre and its sides' lengths, and is upright."""
+    """From view px to photo px. The box of a turned view becomes upright; its centre and size do not change."""
     photo_from_view = invert_affine(view)
     scale = float(photo_from_view[:, :2].det().sqrt())
     points_px = apply_affine(photo_from_view, corners_and_points)
@@ -183,9 +185,9 @@ def _detection(view: Tensor, corners_and_points: Tensor, score: float) -> Detect
 
 
 def merged(found: Sequence[Detection]) -> list[Detection]:
-    """One detection per face: boxes with an IoU above 0.3 are averaged, weighted by score; the best score stays.
+    """One detection per face: boxes with an IoU above 0.3 are averaged, weighted by score; the best score is kept.
 
-    A box that lies mostly inside a larger one is taken for a part of that face, and dropped.
+    A box that lies mostly inside a larger one is dropped as a part of that face.
     """
     rest = sorted(found, key=lambda d: d.score, reverse=True)
     faces: list[Detection] = []

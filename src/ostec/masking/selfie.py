@@ -1,7 +1,7 @@
 """MediaPipe's selfie segmentation in torch: how likely each pixel shows a person, hair and clothes included.
 
 Weights of `selfie_segmentation.tflite` in MediaPipe 0.10.21. The encoder is MobileNetV3's (arXiv 1905.02244,
-section 5), the decoder joins scales by attention over channels.
+section 5), the decoder merges scales by channel attention.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ INPUT_PX = 256
 
 
 class Gate(nn.Module):
-    """Squeeze-and-excitation (arXiv 1709.01507): from each channel's mean to its weight in 0..1."""
+    """Squeeze-and-excitation (arXiv 1709.01507): maps channel means to channel weights in 0..1."""
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class InvertedResidual(nn.Module):
 
 
 class GlobalHead(nn.Module):
-    """Features weighted by what the whole picture holds."""
+    """Features weighted by channel, from their means over the picture."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class GlobalHead(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """Doubles the size of what is coarse and adds to it what the encoder saw at that size."""
+    """Doubles the size of coarse features and adds the encoder's features of that size."""
 
     def __init__(self, channels_in: int, channels: int) -> None:
         super().__init__()
@@ -88,10 +88,10 @@ class UpBlock(nn.Module):
 
 
 class SelfieNet(nn.Module):
-    """The network."""
+    """The segmentation network."""
 
     def __init__(self, tensors: Mapping[str, Tensor], source: str = "the state dict") -> None:
-        """`tensors`: 110 by name, any float type. Raises `BadWeights` naming `source`."""
+        """`tensors`: the 110 tensors by name, of any float type. Raises `BadWeights` naming `source`."""
         super().__init__()
         with torch.device("meta"):
             self.stem = nn.Sequential(SameConv2d(3, 16, 3, stride=2), nn.Hardswish())

@@ -17,26 +17,26 @@ from ostec.geometry.mesh import vertex_normals
 from ostec.geometry.raster import interpolate, rasterise
 from ostec.light.shading import fit_shading, log_colour
 from ostec.masking.selfie import SelfieNet, load_selfie_net, person_mask
-from ostec.types import Photo, Reconstruction, SkinMask
+from ostec.types import Camera, Photo, Reconstruction, SkinMask
 
 MASK_PX = 256
 _MARGIN = 1.12
 _LUMINANCE_STD, _CHROMA_STD = 0.13, 0.055
-"""Least spread of skin about its shading, log units; where a face varies more its own spread counts."""
+"""Least standard deviation of skin about its shading, log units; a face that varies more has its own."""
 _EDGE_PX = 3
 _TONGUE_PX = 5
-"""Half the width of tongues of skin between strands that are not worth keeping."""
+"""Strips of skin between strands that are narrower than twice this are hidden too."""
 _THIN_PX = 11
 LEAST_FACING = 0.45
-"""Beyond the face (ears, neck) a pixel seen more aslant than this cosine is not worth the risk."""
+"""Outside the face (ears, neck) a pixel with a smaller cosine to the camera is hidden."""
 _ROUGH = 3.0
 _LEAST_STRAND = 0.02
 _ALIKE = 0.15
-"""Distance of log colours that look the same."""
+"""Largest distance of log colours that count as alike."""
 
 
 class SkinSegmenter:
-    """Keeps what fits the person's own skin colour under the light it is in; unsure means no."""
+    """Keeps what matches the person's own skin colour under the light of the photo; hides what is uncertain."""
 
     def __init__(self, net: SelfieNet) -> None:
         self._net = net
@@ -58,8 +58,8 @@ class SkinSegmenter:
 
 
 def head_square(reconstruction: Reconstruction) -> Tensor:
-    """[2, 3] affine from photo px to an upright square mask that holds the whole mesh, or of one with crown and
-    shoulders what the FaceMesh head has."""
+    """[2, 3] affine from photo px to an upright square mask that contains the mesh; of a mesh with crown and shoulders,
+    the part that the FaceMesh head has."""
     vertices, uv = reconstruction.vertices, reconstruction.topology.facemesh_uv
     vertices = vertices if uv is None else vertices[uv.isfinite().all(dim=1)]
     points_px = to_pixels(vertices, reconstruction.camera).double()
@@ -73,7 +73,7 @@ def head_square(reconstruction: Reconstruction) -> Tensor:
 
 
 class Zones:
-    """Parts of the face in mask pixels, [S, S] bool, from 68 iBUG landmarks [68, 2]."""
+    """Regions of the face in mask pixels, [S, S] bool, from iBUG landmarks [68, 2] in mask px."""
 
     def __init__(self, points: Tensor) -> None:
         unit = float((points[27:31].mean(dim=0) - points[8]).norm()) / 100
@@ -82,27 +82,27 @@ class Zones:
         eyes = _any([_hull(points[part]) for part in (slice(36, 42), slice(42, 48))])
         sockets = _any([_hull(torch.cat([points[a], points[b]])) for a, b in (_RIGHT_EYE, _LEFT_EYE)])
         mouth = _hull(points[48:60])
-        nostrils = grown(_hull(points[31:36]), 7 * unit)
-        self.brows = grown(brows, 2 * unit) & ~grown(eyes, 3 * unit)
-        self.features = grown(brows, 2 * unit) | grown(eyes, 3 * unit) | grown(mouth, 5 * unit) | nostrils
-        """Brows, eyes, lips, nostrils: not skin-coloured, yet face."""
-        self.shadows = grown(brows, 6 * unit) | grown(eyes, 7 * unit) | grown(sockets, 2 * unit) | self.features
-        """The same with the lids and folds around them, which are dark but not as dark as frames or hair."""
+        nostrils = dilated(_hull(points[31:36]), 7 * unit)
+        self.brows = dilated(brows, 2 * unit) & ~dilated(eyes, 3 * unit)
+        self.features = dilated(brows, 2 * unit) | dilated(eyes, 3 * unit) | dilated(mouth, 5 * unit) | nostrils
+        """Brows, eyes, lips, nostrils: part of the face, but not skin-coloured."""
+        self.shadows = dilated(brows, 6 * unit) | dilated(eyes, 7 * unit) | dilated(sockets, 2 * unit) | self.features
+        """The same with the lids and folds around them, darker than skin but not as dark as frames or hair."""
         forehead = points[17:27].flip(0) + up * 55 * unit
         self.forehead = _polygon(torch.cat([points[17:27] + up * 4 * unit, forehead]))
         self.face = _hull(torch.cat([points, forehead]))
         """Inside the jaw line and up to the middle of the forehead."""
         below_nose = _below(points[33], up)
-        chin = grown(_hull(points[[4, 5, 6, 7, 8, 9, 10, 11, 12, 48, 54]]), 3 * unit)
-        self.beard = below_nose & (chin | ~grown(~self.face, 9 * unit))
-        """Where men may have one; not the sides of the jaw, where women's hair hangs."""
+        chin = dilated(_hull(points[[4, 5, 6, 7, 8, 9, 10, 11, 12, 48, 54]]), 3 * unit)
+        self.beard = below_nose & (chin | ~dilated(~self.face, 9 * unit))
+        """Where a beard may be; without the sides of the jaw, where long hair hangs."""
         sides = points[30] + 0.72 * (points[[1, 2, 3, 13, 14, 15]] - points[30])
         cheeks = torch.cat([sides[:3], points[[48, 33, 54]], sides[3:], points[[46, 47, 42, 27, 39, 40, 41]]])
-        self.sure_skin = _polygon(cheeks) & ~grown(self.shadows, 2 * unit) & ~below_nose
-        """Cheeks and nose, where hair seldom is."""
-        self.ring = grown(self.face, 30 * unit) & ~grown(self.face, 4 * unit) & ~below_nose
+        self.sure_skin = _polygon(cheeks) & ~dilated(self.shadows, 2 * unit) & ~below_nose
+        """Cheeks and nose, which hair seldom covers."""
+        self.ring = dilated(self.face, 30 * unit) & ~dilated(self.face, 4 * unit) & ~below_nose
         """Around the upper face: hair, hat, hood, background."""
-        self.bridge = grown(_pixel_at((points[27] + points[28]) / 2), 5 * unit)
+        self.bridge = dilated(_pixel_at((points[27] + points[28]) / 2), 5 * unit)
         """The ridge of the nose between the eyes, which only glasses cross."""
 
 
@@ -110,10 +110,10 @@ _RIGHT_EYE, _LEFT_EYE = (slice(17, 22), slice(36, 42)), (slice(22, 27), slice(42
 
 
 def skin_misfit(rgb: Tensor, normals: Tensor, sure: Tensor) -> Tensor:
-    """[S, S, 4]: how a pixel of `rgb` [3, S, S] differs from the skin at `sure` [S, S] under its light.
+    """[S, S, 4]: how each pixel of `rgb` [3, S, S] differs from the skin at `sure` [S, S] bool under the same light.
 
-    Luminance (negative = darker) and three chroma components, log units over their spread on this skin.
-    `normals` [S, S, 3], head frame, 0 off the mesh (taken as facing forward there).
+    Luminance (negative = darker) and three chroma components, in standard deviations of this skin. `normals`
+    [S, S, 3], head frame, 0 off the mesh, where they are taken to point forward.
     """
     smooth = F.avg_pool2d(F.pad(rgb[None], (1, 1, 1, 1), mode="replicate"), 3, 1)[0]
     log_rgb = log_colour(smooth).movedim(0, -1)
@@ -131,16 +131,16 @@ def skin_misfit(rgb: Tensor, normals: Tensor, sure: Tensor) -> Tensor:
 
 
 def likelihood(misfit: Tensor) -> Tensor:
-    """[S, S] in 0..1: 1 for what agrees with skin."""
+    """[S, S] in 0..1: 1 where `misfit` [S, S, 4] is that of skin."""
     return torch.exp(-0.5 * (misfit.norm(dim=-1) - 1.5).clamp(min=0).square() / 1.5**2)
 
 
 def occluders(rgb: Tensor, misfit: Tensor, person: Tensor, zones: Zones) -> Tensor:
     """[S, S] bool: hair, hands, glasses, background.
 
-    What is unlike skin and reaches the face from outside is in front of it; so is a thin dark line across the bridge
-    of the nose. Wrinkles, shadows and moles are unlike skin too, but lie within. Highlights reach outside as well:
-    what is brighter than skin must look like something around the face to count.
+    A region unlike skin that extends outside the face is an occluder; so is a thin dark line across the bridge of the
+    nose. Wrinkles, shadows and moles are unlike skin too, but lie inside the face. Highlights can extend outside as
+    well, so a region brighter than skin counts only if its colour also occurs around the face.
     """
     skin = likelihood(misfit)
     thin = (skin < 0.15) & _thin_and_dark(misfit[..., 0])
@@ -151,26 +151,26 @@ def occluders(rgb: Tensor, misfit: Tensor, person: Tensor, zones: Zones) -> Tens
     around = zones.ring & (person > 0.5) & ((skin < 0.4) | strands)
     unlike = unlike & ~(bright & ~_resembles(rgb, bright, around))
     labels = _components(unlike)
-    guilty = torch.zeros(int(labels.max()) + 1, dtype=torch.bool)
-    guilty[labels[unlike & ~zones.face].unique()] = True
-    guilty[labels[thin & zones.bridge].unique()] = True
-    guilty[0] = False
+    occluding = torch.zeros(int(labels.max()) + 1, dtype=torch.bool)
+    occluding[labels[unlike & ~zones.face].unique()] = True
+    occluding[labels[thin & zones.bridge].unique()] = True
+    occluding[0] = False
     roughness = _roughness(rgb)
     beyond = ~zones.face & ((skin < 0.4) | (roughness > _ROUGH * roughness[zones.sure_skin].median()))
-    hidden = guilty[labels] | (person < 0.5) | beyond
-    clear = grown(~grown(hidden, _EDGE_PX + _TONGUE_PX), _TONGUE_PX)
+    hidden = occluding[labels] | (person < 0.5) | beyond
+    clear = dilated(~dilated(hidden, _EDGE_PX + _TONGUE_PX), _TONGUE_PX)
     covered = zones.brows & (_share_around(hidden, ~zones.features) > 0.35)
     return ~clear & ~(zones.features & ~covered & zones.face & (person > 0.5))
 
 
 def frames(misfit: Tensor, zones: Zones) -> Tensor:
-    """[S, S] bool: glasses, by the thin dark lines that cross the bridge of the nose."""
+    """[S, S] bool: frames of glasses, found as thin dark lines that cross the bridge of the nose."""
     thin = (likelihood(misfit) < 0.15) & _thin_and_dark(misfit[..., 0]) & ~zones.features
-    return grown(connected(thin, zones.bridge), _EDGE_PX)
+    return dilated(connected(thin, zones.bridge), _EDGE_PX)
 
 
 def _thin_and_dark(luminance: Tensor) -> Tensor:
-    """[S, S] bool: darker than what lies a few pixels away on both sides, as frames and strands are and shadows not."""
+    """[S, S] bool: darker than a few pixels away on both sides, like frames and strands but unlike shadows."""
     closed = torch.from_numpy(ndimage.grey_closing(luminance.numpy(), size=_THIN_PX))
     return closed - luminance > 2.5
 
@@ -183,8 +183,8 @@ def _roughness(rgb: Tensor) -> Tensor:
 
 
 def _strands(rgb: Tensor, skin: Tensor) -> Tensor:
-    """[S, S] bool: steps from left to right much stronger than on `skin`: fair hair differs from skin by little else,
-    and wrinkles of the forehead run the other way."""
+    """[S, S] bool: horizontal gradients much stronger than on `skin` [S, S] bool. They show fair hair, which has nearly
+    the colour of skin; wrinkles of the forehead have vertical gradients."""
     step = F.pad(log_colour(rgb).mean(dim=0).diff(dim=1).abs()[None, None], (4, 3, 3, 3), mode="replicate")
     energy = F.avg_pool2d(step, 7, 1)[0, 0]
     return energy > max(_LEAST_STRAND, _ROUGH * float(energy[skin].median())) if bool(skin.any()) else energy < 0
@@ -200,20 +200,20 @@ def connected(keep: Tensor, core: Tensor) -> Tensor:
 
 
 def _share_around(mask: Tensor, counted: Tensor) -> Tensor:
-    """[S, S]: how much of what is `counted` in a window about a pixel is in `mask`."""
+    """[S, S]: share of the `counted` pixels in a window around each pixel that are in `mask`."""
     share, total = (F.avg_pool2d(x.float()[None, None], 25, 1, 12)[0, 0] for x in (mask & counted, counted))
     return share / total.clamp(min=1e-6)
 
 
 def _components(mask: Tensor) -> Tensor:
-    """[S, S] int64: 0 outside the mask, 1... for its parts, corners touching."""
+    """[S, S] int64: 0 outside the mask, 1... for its 8-connected components."""
     labels = np.empty(mask.shape, dtype=np.int32)
     ndimage.label(mask.numpy(), structure=np.ones((3, 3)), output=labels)
     return torch.from_numpy(labels).long()
 
 
 def _resembles(rgb: Tensor, which: Tensor, samples: Tensor) -> Tensor:
-    """[S, S] bool: pixels of `which` with at least a fiftieth of the `samples` close by in colour."""
+    """[S, S] bool: pixels of `which` whose colour is close to at least a fiftieth of the `samples`."""
     out = torch.zeros_like(which)
     if bool(which.any()) and int(samples.sum()) >= 50:
         log_rgb = log_colour(rgb).movedim(0, -1)
@@ -225,13 +225,13 @@ def _resembles(rgb: Tensor, which: Tensor, samples: Tensor) -> Tensor:
 
 
 def softened(keep: Tensor) -> Tensor:
-    """[S, S] in 0..1: 1 inside, falling to 0 at the border of `keep`: a band in which seams can hide."""
+    """[S, S] in 0..1: 1 inside `keep`, falling to 0 at its border, so that the texture fades there."""
     soft = F.avg_pool2d(keep.float()[None, None], 9, 1, 4)[0, 0]
     return ((soft - 0.5) * 2).clamp(0, 1)
 
 
-def seen_normals(reconstruction: Reconstruction, camera) -> tuple[Tensor, Tensor]:
-    """([S, S, 3] head frame, [S, S] cosine to the camera), 0 off the mesh."""
+def seen_normals(reconstruction: Reconstruction, camera: Camera) -> tuple[Tensor, Tensor]:
+    """(normals [S, S, 3] in the head frame, cosines to the camera [S, S]) of what each pixel shows; 0 off the mesh."""
     topology, vertices = reconstruction.topology, reconstruction.vertices
     fragments = rasterise(to_clip(vertices, camera), topology.faces, camera.size)
     normals = vertex_normals(vertices, topology.faces)
@@ -241,7 +241,7 @@ def seen_normals(reconstruction: Reconstruction, camera) -> tuple[Tensor, Tensor
 
 
 def _spread(values: Tensor) -> float:
-    """Standard deviation, robust: 1.48 times the median distance from the median."""
+    """Robust standard deviation: 1.48 times the median distance from the median."""
     return 1.48 * float((values - values.median()).abs().median())
 
 
@@ -285,8 +285,8 @@ def _any(masks: list[Tensor]) -> Tensor:
     return torch.stack(masks).any(dim=0)
 
 
-def grown(mask: Tensor, reach_px: float) -> Tensor:
-    """The mask dilated by a disc."""
+def dilated(mask: Tensor, reach_px: float) -> Tensor:
+    """The mask [S, S] bool dilated by a disc of this radius."""
     if not bool(mask.any()):
         return mask
     distance = np.empty(mask.shape)

@@ -21,8 +21,8 @@ from ostec.masking.skin import (
     MASK_PX,
     Zones,
     connected,
+    dilated,
     frames,
-    grown,
     head_square,
     seen_normals,
     skin_misfit,
@@ -73,7 +73,7 @@ def skin_of(classes: Tensor) -> Tensor:
     """[S, S] int64 of `CLASSES` -> [S, S] bool: skin, but its rim and what surrounds that which covers it."""
     px = classes.shape[0] / _ORIGINAL_PX
     skin, covering = torch.isin(classes, _SKIN), torch.isin(classes, _COVERING)
-    return ~grown(~skin, SHRUNK_PX * px) & ~grown(covering, WIDENED_PX * px)
+    return ~dilated(~skin, SHRUNK_PX * px) & ~dilated(covering, WIDENED_PX * px)
 
 
 def _ruled_out(photo: Photo, reconstruction: Reconstruction, square: Tensor, zones: Zones) -> Tensor:
