@@ -33,6 +33,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
+_functorch: Any = torch._C._functorch
 Kind = Literal["to_device", "to_host", "sync"]
 
 _CPU, _CUDA, _EITHER = "cpu", "cuda", "either"
@@ -278,16 +279,17 @@ class _Operations(TorchDispatchMode):
                 return func(*args, **kwargs)
             if name == "copy_":
                 return self._copy_into(func, *args, **kwargs)
-            inputs = _tensors((args, kwargs))
-            by_device = {device: [x for x in inputs if device_of(x) == device] for device in (_CPU, _CUDA, _EITHER)}
+            by_device: dict[str, list[Tensor]] = {_CPU: [], _CUDA: [], _EITHER: []}
+            for x in _tensors((args, kwargs)):
+                by_device[device_of(x)].append(x)
             if by_device[_CUDA]:
-                self._check(func, name, args, by_device[_CPU])
+                if by_device[_CPU]:
+                    self._check(func, name, args, by_device[_CPU])
                 self._count(name, args)
             out = func(*args, **kwargs)
             device = next((device for device in (_CUDA, _CPU) if by_device[device]), _EITHER)
-            if device != _EITHER:
-                for x in by_device[_EITHER]:
-                    mark(x, device if x.ndim else _EITHER)
+            for x in by_device[_EITHER]:
+                mark(x, device if x.ndim else _EITHER)
             return _marked(out, device) if device != _CPU else out
 
     def _copy_into(self, func: Any, target: Tensor, source: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -315,7 +317,7 @@ class _Operations(TorchDispatchMode):
                     f"{name}: Expected all tensors to be on the same device, but found at least two devices, "
                     f"cuda:0 and cpu! (cpu: {list(x.shape)}, at {_line()})"
                 )
-        if index and device_of(args[0]) != _CUDA:
+        if index and device_of(args[0]) == _CPU and args[0].ndim:
             raise RuntimeError(f"{name}: indices should be on the CPU or on the same device as the indexed tensor")
 
     def _count(self, name: str, args: tuple[Any, ...]) -> None:
@@ -333,11 +335,9 @@ class _Operations(TorchDispatchMode):
 
 def device_of(x: Tensor) -> str:
     """ "cpu", "cuda", or "either" of what torch made by itself."""
-    while torch._C._functorch.is_functorch_wrapped_tensor(x):
-        x = torch._C._functorch.get_unwrapped(x)
-    if x.layout != torch.strided:
-        return _CPU
-    return getattr(x.untyped_storage(), "fake_device", None) or _CPU
+    while _functorch.is_functorch_wrapped_tensor(x):
+        x = _functorch.get_unwrapped(x)
+    return getattr(x.untyped_storage(), "fake_device", _CPU) if x.layout == torch.strided else _CPU
 
 
 def mark(x: Tensor, device: str) -> Tensor:
@@ -355,11 +355,19 @@ def _marked(out: Any, device: str) -> Any:
 
 def _tensors(value: Any) -> list[Tensor]:
     """The tensors in nested tuples, lists and dicts."""
+    found: list[Tensor] = []
+    _gather(value, found)
+    return found
+
+
+def _gather(value: Any, found: list[Tensor]) -> None:
     if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, dict):
-        value = list(value.values())
-    return [x for each in value for x in _tensors(each)] if isinstance(value, tuple | list) else []
+        found.append(value)
+    elif isinstance(value, tuple | list):
+        for each in value:
+            _gather(each, found)
+    elif isinstance(value, dict):
+        _gather(list(value.values()), found)
 
 
 def _kind(device: Any) -> str | None:
@@ -372,7 +380,8 @@ def _kind(device: Any) -> str | None:
 def _readable(x: Tensor) -> Tensor:
     if device_of(x) == _CUDA:
         raise TypeError(
-            "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first."
+            "can't convert cuda:0 device type tensor to numpy. "
+            "Use Tensor.cpu() to copy the tensor to host memory first."
         )
     return x
 

@@ -14,6 +14,7 @@ import math
 from collections.abc import Mapping
 from contextlib import nullcontext
 from copy import copy, deepcopy
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -264,5 +265,13 @@ def upsampled(picture: Tensor) -> Tensor:
 
 
 def _fir(like: Tensor) -> Tensor:
-    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=like.dtype, device=like.device) / 8
-    return torch.outer(taps, taps)
+    """[4, 4]: the filter, of the type and on the device of a tensor."""
+    return _filter(like.dtype, like.device)
+
+
+@lru_cache
+def _filter(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Kept, as each copy to a GPU makes the search wait."""
+    with torch.inference_mode(False), torch.no_grad():
+        taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=dtype, device=device) / 8
+        return torch.outer(taps, taps)
