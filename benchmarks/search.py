@@ -21,6 +21,7 @@ from generator import reference_generator, same_weights
 from torch import Tensor
 
 from ostec.completion.projection.loss_terms import log_cosh
+from ostec.completion.projection.pyramid import Pyramid
 from ostec.completion.projection.search import DEFAULT, search
 from ostec.networks.stylegan2 import Generator
 
@@ -62,12 +63,12 @@ def search_ours(
     found: list[tuple[float, float]] = []
     begin = time.perf_counter()
 
-    def judge(picture: Tensor, w_plus: Tensor) -> Tensor:
+    def loss_function(picture: Tensor, w_plus: Tensor) -> Tensor:
         loss = log_cosh(picture, image, mask)
         found.append((time.perf_counter() - begin, float(loss.detach().sum())))
         return loss
 
-    search(generator, judge, start, DEFAULT, steps, seed)
+    search(Pyramid(generator), loss_function, start, DEFAULT, steps, seed)
     return found
 
 

@@ -19,10 +19,10 @@ from generator_views import views_of
 from torch import Tensor
 
 import ostec
-from ostec.completion.projection.loss import WEIGHTS
-from ostec.completion.projection.map_start import likeliest
-from ostec.completion.projection.view_search import Job, ViewSearch
-from ostec.interfaces import Judges
+from ostec.completion.projection.pyramid import Pyramid
+from ostec.completion.projection.starts import MapStart
+from ostec.completion.projection.view_search import SearchRequest, ViewSearch
+from ostec.interfaces import LossNetworks
 from ostec.networks.face_encoder import FaceEncoder, load_face_encoder
 from ostec.networks.stylegan2 import Generator
 from ostec.networks.stylegan2_files import load_generator
@@ -44,7 +44,7 @@ class Inverter:
     @torch.no_grad()
     def __call__(self, shots: Sequence[Shot], hidden: Tensor) -> dict[str, Tensor]:
         """Way -> [N, 3, R, R], 0..1, of pictures like those of `shots`, of which `hidden` [R, R] is not looked at."""
-        search, found = ViewSearch(self.generator, Judges(), self.encoder), {}
+        search, found = ViewSearch(self.generator, LossNetworks(), self.encoder), {}
         for start in range(0, len(shots), _BATCH):
             for way, made in self._ways(search, shots[start : start + _BATCH], hidden).items():
                 found.setdefault(way, []).append(made)
@@ -61,11 +61,10 @@ class Inverter:
             ways["encoder's guess"] = self._made(start)
         if self.generator.has_normal_latents:
             known = trust.expand(len(shots), 1, -1, -1)
-            ways["least squares"] = self._made(likeliest(self.generator, mirrored, known, start, _SEED))
+            ways["least squares"] = self._made(MapStart(Pyramid(self.generator))(mirrored, known, start))
         asked = tuple(replace(shot, image=image, trust=trust) for shot, image in zip(shots, mirrored, strict=True))
-        settings = Settings(seed=_SEED)
-        (answer,) = search([Job(asked, None, settings, self.steps, WEIGHTS, film=False, tell=lambda share: None)])
-        ways["search"] = torch.stack([completion.image for completion in answer.completions])
+        response = search.submit(SearchRequest(asked, None, Settings(seed=_SEED), self.steps))
+        ways["search"] = torch.stack([completion.image for completion in response.completions])
         return ways
 
     def _made(self, w_plus: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ class Reconstructor(Protocol):
 
 
 class Segmenter(Protocol):
-    """Tells the face from what hides it."""
+    """Separates the face from hair, hands, glasses and background."""
 
     def __call__(self, photo: Photo, reconstruction: Reconstruction) -> SkinMask: ...
 
@@ -52,33 +52,35 @@ class Rasteriser(Protocol):
     """Draws triangles into a z-buffer."""
 
     def __call__(self, points_clip: Tensor, faces: Tensor, size: tuple[int, int]) -> Fragments:
-        """`points_clip` [V, 4] is (x·w, y·w, depth·w, w) in pixels (`geometry.camera.to_clip`); `faces` [F, 3]."""
+        """`points_clip` [V, 4] is (x·w, y·w, depth·w, w) in pixels (`geometry.camera.to_clip`); `faces` [F, 3];
+        `size` is (height, width), px."""
         ...
 
 
 class Completer(Protocol):
-    """Fills what the photo does not show."""
+    """Fills in what the photo does not show."""
 
     def __call__(self, face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
-        """`atlas` holds what the photo showed, by the name "photo"."""
+        """`atlas` holds what the photo showed, under the name "photo"."""
         ...
 
 
 @runtime_checkable
-class Sharing(Protocol):
-    """A completer that works on several faces at once faster than on one after the other."""
+class BatchingCompleter(Protocol):
+    """A completer that is faster on several faces at once than on one after the other."""
 
-    def seats(self, count: int) -> Sequence[AbstractContextManager[Completer]]:
-        """The completer for each of `count` threads, which wait for one another as long as they are in their seats."""
+    def slots(self, count: int) -> Sequence[AbstractContextManager[Completer]]:
+        """A completer for each of `count` threads; within their contexts, the threads wait for one another."""
         ...
 
 
 class Generator(Protocol):
-    """Makes pictures of faces from latents; inside the projection completer."""
+    """Makes pictures of faces from latents."""
 
     resolution: int
+    """R, px."""
     num_ws: int
-    """Latents per picture, one for each layer."""
+    """L: latents per picture, one for each layer."""
     w_avg: Tensor
     """[W]: the mean latent."""
 
@@ -89,21 +91,21 @@ class Generator(Protocol):
 
     @property
     def has_normal_latents(self) -> bool:
-        """Latents are standard normal about the mean one, as nothing maps them."""
+        """Whether latents are standard normal about the mean one, because there is no mapping network."""
         ...
 
     def mapping(self, z: Tensor) -> Tensor:
-        """[N, Z], standard normal, to latents [N, W]."""
+        """Standard normal [N, Z] to latents [N, W]."""
         ...
 
     def synthesis(
         self, w_plus: Tensor, resolution: int | None = None, noise: Literal["const", "none"] = "const"
     ) -> Tensor:
-        """[N, num_ws, W] to [N, 3, R, R], about -1..1; `resolution` asks for a smaller picture at less work."""
+        """[N, L, W] to [N, 3, R, R], about -1..1; a smaller `resolution` takes less work."""
         ...
 
     def reduced(self) -> Generator:
-        """The same generator at less precision, where that is faster."""
+        """The same generator at lower precision, where that is faster."""
         ...
 
     def tunable(self) -> tuple[Generator, Sequence[Tensor]]:
@@ -120,28 +122,28 @@ class LandmarkNet(Protocol):
 
 
 class HeatMapNet(Protocol):
-    """Says of every place in a picture how much a landmark seems to be there; differentiable."""
+    """Finds a face's landmarks as heat maps; differentiable."""
 
-    def seen(self, pictures: Tensor) -> Tensor:
+    def predict(self, pictures: Tensor) -> Tensor:
         """[N, 3, S, S] in 0..1, cropped as FFHQ is, to [N, 68, h, w], iBUG order."""
         ...
 
-    def drawn(self, landmarks_px: Tensor, picture_px: int) -> Tensor:
-        """The maps [N, 68, h, w] that it was taught to see in pictures [N, 3, picture_px, picture_px] with these
-        landmarks [N, 68, 2]."""
+    def target(self, landmarks_px: Tensor, picture_px: int) -> Tensor:
+        """[N, 68, h, w]: the heat maps that it was trained to predict for pictures [N, 3, picture_px, picture_px] with
+        these landmarks [N, 68, 2]."""
         ...
 
 
 class Encoder(Protocol):
-    """Guesses the latents of a picture."""
+    """Estimates the latents of a picture."""
 
     def __call__(self, pictures: Tensor) -> Tensor:
-        """[N, 3, S, S] in 0..1, cropped as FFHQ is, to [N, num_ws, W]."""
+        """[N, 3, S, S] in 0..1, cropped as FFHQ is, to [N, L, W]."""
         ...
 
 
 class IdentityNet(Protocol):
-    """Tells people apart; differentiable."""
+    """Embeds faces so that those of one person are close; differentiable."""
 
     def __call__(self, pictures: Tensor, landmarks_px: Tensor) -> Tensor:
         """[N, 3, H, W] in 0..1 with landmarks [N, 68, 2] px to embeddings [N, E]; compare by cosine."""
@@ -149,7 +151,7 @@ class IdentityNet(Protocol):
 
 
 class PerceptualNet(Protocol):
-    """Sees as people do; differentiable. Pictures are compared by features, so that those of a target are made once."""
+    """A perceptual distance, differentiable, in two steps, so that the features of a target are computed once."""
 
     def features(self, pictures: Tensor) -> Sequence[Tensor]:
         """[N, 3, S, S] in 0..1 to features [N, C, h, w], fine to coarse; the middle one stands for content."""
@@ -161,11 +163,11 @@ class PerceptualNet(Protocol):
 
 
 @dataclass(frozen=True)
-class Judges:
-    """Networks that the search's loss makes use of; a term whose network is None is left out."""
+class LossNetworks:
+    """Networks of the search's loss; a term whose network is None is left out."""
 
     landmarks: LandmarkNet | None = None
-    """Where there is no `heat_maps`."""
+    """Used where there is no `heat_maps`."""
     heat_maps: HeatMapNet | None = None
     identity: IdentityNet | None = None
     perception: PerceptualNet | None = None
@@ -174,7 +176,7 @@ class Judges:
 
 
 class Writer(Protocol):
-    """Writes a result's files."""
+    """Writes a result's files; returns their paths by kind."""
 
     def __call__(self, result: Any, save_dir: Path, name: str, formats: tuple[str, ...]) -> Mapping[str, Path]: ...
 

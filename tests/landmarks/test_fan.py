@@ -122,7 +122,7 @@ def test_landmarks_are_in_pixels_of_the_picture(network: SmallFan, size: int) ->
 def test_maps_are_drawn_where_the_landmarks_would_be_read(network: SmallFan, size: int) -> None:
     fan = Fan(network.state_dict())
     landmarks_px = size * (0.1 + 0.8 * torch.rand(2, 68, 2))
-    maps = fan.drawn(landmarks_px, size)
+    maps = fan.target(landmarks_px, size)
     assert maps.shape == (2, 68, 64, 64) and float(maps.max()) <= 1
     fan.heat_maps = lambda crops: maps
     assert torch.allclose(fan(torch.zeros(2, 3, size, size)), landmarks_px, atol=0.01 * size)

@@ -27,7 +27,7 @@ from ostec.completion.projection.completer import ProjectionCompleter
 from ostec.errors import BadWeights, MissingWeights
 from ostec.files.photos import load_photo
 from ostec.geometry.raster import rasterise
-from ostec.interfaces import Judges
+from ostec.interfaces import LossNetworks
 from ostec.registry import sources
 from ostec.registry.components import choose, demo_photo
 from ostec.registry.projection import licences, load_projection_completer, makes_faces
@@ -57,7 +57,9 @@ def test_auto_takes_a_generator_that_is_there(tmp_path: Path, monkeypatch: pytes
     choice = choose()
     assert choice.names["completer"] == "projection" and "ffhq.pkl" in choice.statement
     parts = choice.load()
-    assert isinstance(parts.completer, ProjectionCompleter) and parts.completer.search.judges.discriminator is not None
+    assert (
+        isinstance(parts.completer, ProjectionCompleter) and parts.completer.search.networks.discriminator is not None
+    )
     assert "non-commercial" in parts.licences["ffhq.pkl"]
     assert choose("prior").names["completer"] == "prior"
 
@@ -104,7 +106,9 @@ def test_a_generator_in_the_package_is_there_for_the_asking_and_another_goes_fir
     choice = choose(completer="projection")
     assert "face_generator.safetensors" in choice.statement
     parts = choice.load()
-    assert isinstance(parts.completer, ProjectionCompleter) and parts.completer.search.judges.discriminator is not None
+    assert (
+        isinstance(parts.completer, ProjectionCompleter) and parts.completer.search.networks.discriminator is not None
+    )
     assert parts.completer.search.generator.resolution == 32 and parts.completer.search.encoder is None
     assert parts.licences["face_generator.safetensors"] == "Apache-2.0"
     shutil.copy(GOLDEN / "stylegan2_ada_32px.pkl", tmp_path / "ffhq.pkl")
@@ -141,15 +145,15 @@ def test_a_discriminator_of_another_size_is_left_out(tmp_path: Path) -> None:
     pair = {f"generator.{n}": t for n, t in generator_tensors(32).items()}
     pair |= {f"discriminator.{n}": t for n, t in discriminator_tensors(16).items()}
     save_file(pair, tmp_path / "stylegan2-ffhq.safetensors")
-    assert load_projection_completer(tmp_path, "cpu").search.judges.discriminator is None
+    assert load_projection_completer(tmp_path, "cpu").search.networks.discriminator is None
 
 
 def test_a_download_that_broke_off_is_no_weight_file(tmp_path: Path) -> None:
     shutil.copy(GOLDEN / "stylegan2_ada_32px.pkl", tmp_path / "ffhq.pkl")
     for name in ("vgg16-397923af.pth", "lpips_v0.1_vgg.pth.part", "arcface.pth.part"):
         (tmp_path / name).touch()
-    judges = load_projection_completer(tmp_path, "cpu").search.judges
-    assert judges.perception is None and judges.identity is None
+    loss_networks = load_projection_completer(tmp_path, "cpu").search.networks
+    assert loss_networks.perception is None and loss_networks.identity is None
 
 
 def touched(folder: Path, *files: str) -> Path:
@@ -190,10 +194,10 @@ def test_every_source_is_in_the_library() -> None:
     assert files <= {entry.file for entry in LIBRARY}
 
 
-def judged(folder: Path) -> tuple[Judges, set[str]]:
+def networks_of(folder: Path) -> tuple[LossNetworks, set[str]]:
     """The networks that a folder gives, and the files that are named as used."""
     shutil.copy(GOLDEN / "stylegan2_ada_32px.pkl", folder / "ffhq.pkl")
-    return load_projection_completer(folder, "cpu").search.judges, set(licences("projection", folder)) - {"ffhq.pkl"}
+    return load_projection_completer(folder, "cpu").search.networks, set(licences("projection", folder)) - {"ffhq.pkl"}
 
 
 def test_faces_are_compared_by_an_arcface_in_any_file(tmp_path: Path) -> None:
@@ -205,35 +209,35 @@ def test_faces_are_compared_by_an_arcface_in_any_file(tmp_path: Path) -> None:
     pictures, landmarks_px = torch.rand(1, 3, 64, 64), torch.rand(1, 68, 2) * 64
     found = []
     for file in IDENTITY[:3]:
-        judges, used = judged(tmp_path)
-        assert used == {file} and judges.identity is not None
-        found.append(judges.identity(pictures, landmarks_px))
+        loss_networks, used = networks_of(tmp_path)
+        assert used == {file} and loss_networks.identity is not None
+        found.append(loss_networks.identity(pictures, landmarks_px))
         (tmp_path / file).unlink()
     assert all(torch.allclose(found[0], other, atol=1e-5) for other in found)
     np.save(tmp_path / "arcface50.npy", np.array(table(net), dtype=object))
-    judges, used = judged(tmp_path)
-    assert used == {"arcface50.npy"} and judges.identity is not None
-    assert judges.identity(pictures, landmarks_px).shape == (1, 16)
+    loss_networks, used = networks_of(tmp_path)
+    assert used == {"arcface50.npy"} and loss_networks.identity is not None
+    assert loss_networks.identity(pictures, landmarks_px).shape == (1, 16)
 
 
 def test_pictures_are_compared_by_nvidias_file_where_it_is_the_only_one(tmp_path: Path) -> None:
     weights = Weights()
     save_script(weights, tmp_path / "vgg16.pt")
-    judges, used = judged(tmp_path)
+    loss_networks, used = networks_of(tmp_path)
     pictures = torch.rand(2, 1, 3, 32, 32)
-    assert used == {"vgg16.pt"} and judges.perception is not None
-    first, second = (judges.perception.features(x) for x in pictures)
-    assert torch.allclose(judges.perception.compare(first, second), weights.lpips()(*pictures), atol=1e-5)
+    assert used == {"vgg16.pt"} and loss_networks.perception is not None
+    first, second = (loss_networks.perception.features(x) for x in pictures)
+    assert torch.allclose(loss_networks.perception.compare(first, second), weights.lpips()(*pictures), atol=1e-5)
     assert first[len(first) // 2].shape == (1, 16, 8, 8)
 
 
 def test_heat_maps_and_encoder_are_used_where_they_are(tmp_path: Path) -> None:
     torch.save(small_fan().state_dict(), tmp_path / "2DFAN4-11f355bf06.pth.tar")
     unpacked("keras_dense", tmp_path / "resnet_18_20191231.h5")
-    judges, used = judged(tmp_path)
+    loss_networks, used = networks_of(tmp_path)
     assert used == {"2DFAN4-11f355bf06.pth.tar", "resnet_18_20191231.h5"}
-    assert judges.heat_maps is not None
-    assert judges.heat_maps.seen(torch.rand(1, 3, 64, 64)).shape == (1, 68, 64, 64)
+    assert loss_networks.heat_maps is not None
+    assert loss_networks.heat_maps.predict(torch.rand(1, 3, 64, 64)).shape == (1, 68, 64, 64)
     completer = load_projection_completer(tmp_path, "cpu")
     assert completer.search.encoder is not None and completer.search.encoder(torch.rand(2, 3, 64, 64)).ndim == 3
 
@@ -296,7 +300,7 @@ def test_the_generator_in_the_package_draws_heads_and_its_encoder_knows_them(tmp
     parts = ostec.load_parts(completer="projection", reconstructor="mediapipe", weights_dir=tmp_path, device="cpu")
     completer = parts.completer
     assert isinstance(completer, ProjectionCompleter) and completer.remarks == ()
-    assert not completer.style.portraits and completer.search.generator.resolution == 128
+    assert not completer.traits.portraits and completer.search.generator.resolution == 128
     generator, encoder = completer.search.generator, completer.search.encoder
     assert encoder is not None
     result = ostec.complete(demo_photo(), replace(parts, completer=load_prior_completer()), Settings(texture_size=256))

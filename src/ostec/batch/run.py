@@ -20,7 +20,7 @@ from ostec.errors import BadPhoto, BadSettings, Cancelled, CannotWrite, NoFace, 
 from ostec.files.done import Asked, ResultsFolder
 from ostec.files.names import face_name, output_names
 from ostec.files.photos import find_photos, load_photo, remove_leftovers, write_atomically
-from ostec.interfaces import Completer, Parts, Sharing
+from ostec.interfaces import BatchingCompleter, Completer, Parts
 from ostec.pipeline import complete_face, find_faces
 from ostec.settings import Settings
 from ostec.types import Result
@@ -217,23 +217,23 @@ class _Batch:
 
     def do_group(self, group: Sequence[int], parts: Parts) -> None:
         """Everything about some photos but their last write; only what would hit every photo is raised."""
-        seats = _seats(parts.completer, len(group))
+        slots = _slots(parts.completer, len(group))
         if len(group) == 1:
-            self.do_photo(group[0], parts, seats[0])
+            self.do_photo(group[0], parts, slots[0])
             return
         with ThreadPoolExecutor(len(group), thread_name_prefix="ostec-photo") as pool:
             try:
                 for photo in as_completed(
-                    [pool.submit(self.do_photo, i, parts, s) for i, s in zip(group, seats, strict=True)]
+                    [pool.submit(self.do_photo, i, parts, s) for i, s in zip(group, slots, strict=True)]
                 ):
                     photo.result()
             except BaseException:
                 self.stopping = True
                 raise
 
-    def do_photo(self, index: int, parts: Parts, seat: AbstractContextManager[Completer]) -> None:
+    def do_photo(self, index: int, parts: Parts, slot: AbstractContextManager[Completer]) -> None:
         try:
-            with seat as completer:
+            with slot as completer:
                 self.complete(index, replace(parts, completer=completer))
         except (_Stop, Cancelled):
             raise
@@ -358,9 +358,9 @@ class _Stop(Exception):
     """No further photo can be written, because of the error that caused this."""
 
 
-def _seats(completer: Completer, count: int) -> Sequence[AbstractContextManager[Completer]]:
+def _slots(completer: Completer, count: int) -> Sequence[AbstractContextManager[Completer]]:
     """The completer for each of some photos at work at the same time."""
-    return completer.seats(count) if isinstance(completer, Sharing) else [nullcontext(completer)] * count
+    return completer.slots(count) if isinstance(completer, BatchingCompleter) else [nullcontext(completer)] * count
 
 
 def _save(result: Result, save_dir: Path, name: str, formats: tuple[str, ...]) -> tuple[list[str], list[str], float]:

@@ -10,9 +10,9 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from torch.nn import functional as F
 
-from ostec.completion.mirror import fit_to_texture, plain_skin
 from ostec.errors import UnknownComponent
 from ostec.interfaces import Progress
+from ostec.light.even import fit_to_texture, plain_skin
 from ostec.light.shading import log_colour
 from ostec.settings import Settings
 from ostec.texture.unwrap import TRUSTED

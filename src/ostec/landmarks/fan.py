@@ -54,11 +54,11 @@ class Fan(NamedTensors):
         points_px = peaks(self.heat_maps(fan_crop(pictures))) * (CROP_PX / HEAT_PX)
         return (points_px - self.corner_px) * (pictures.shape[-1] / _FACE_PX)
 
-    def seen(self, pictures: Tensor) -> Tensor:
+    def predict(self, pictures: Tensor) -> Tensor:
         """[N, 3, S, S] sRGB 0..1, cropped as FFHQ is, to heat maps [N, 68, 64, 64]. Differentiable."""
         return self.heat_maps(fan_crop(pictures))
 
-    def drawn(self, landmarks_px: Tensor, picture_px: int) -> Tensor:
+    def target(self, landmarks_px: Tensor, picture_px: int) -> Tensor:
         """[N, 68, 64, 64]: a Gaussian of one pixel about each landmark [N, 68, 2] of pictures of this side, as FAN was
         trained with."""
         at = (landmarks_px * (_FACE_PX / picture_px) + self.corner_px) * (HEAT_PX / CROP_PX)

@@ -10,12 +10,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from ostec.completion.prior.completer import load_prior_completer
-from ostec.completion.projection.completer import ProjectionCompleter, Style
+from ostec.completion.projection.completer import ProjectionCompleter
+from ostec.completion.projection.projector import PORTRAITS, GeneratorTraits
 from ostec.completion.projection.view_search import ViewSearch
 from ostec.detection.blazeface import load_detector
 from ostec.errors import BadWeights
 from ostec.geometry.raster import rasterise
-from ostec.interfaces import Generator, IdentityNet, Judges
+from ostec.interfaces import Generator, IdentityNet, LossNetworks
 from ostec.landmarks.facemesh_landmarks import load_mesh_landmarks
 from ostec.networks.mobilefacenet import embeddings
 from ostec.registry import sources
@@ -24,7 +25,7 @@ from ostec.weights.catalogue import PARTS, SMALL_GENERATOR
 from ostec.weights.locate import require_generator, weights_folders
 
 _LOOK_PX, _LEAST_PX = 256, 32
-_SMALL_STYLE = Style(portraits=False, finest_px=3, guess_trust=0.4)
+_SMALL_TRAITS = GeneratorTraits(portraits=False, finest_px=3, guess_trust=0.4)
 _NO_FACES = "no face is found in the picture of its mean latent. Views are as good as it knows faces; use one of FFHQ."
 
 
@@ -38,7 +39,7 @@ def load_projection_completer(weights_dir: Path | None, device: str) -> Projecti
     if generator.resolution < _LEAST_PX:
         raise BadWeights(f"{source.paths[0]} makes pictures of {generator.resolution} px; {_LEAST_PX} are the least.")
     networks = {name: source.load().to(device).requires_grad_(False) for name, source in found.items()}
-    judges = Judges(
+    loss_networks = LossNetworks(
         landmarks=load_mesh_landmarks(device),
         heat_maps=networks.get("heat_maps"),
         identity=_identity(networks.get("identity")),
@@ -46,9 +47,9 @@ def load_projection_completer(weights_dir: Path | None, device: str) -> Projecti
         discriminator=discriminator if discriminator and discriminator.resolution == generator.resolution else None,
     )
     remarks = () if makes_faces(generator) else (f"{source.paths[0].name}: {_NO_FACES}",)
-    search = ViewSearch(generator, judges, networks.get("encoder"))
-    style = _SMALL_STYLE if source.paths[0].name == SMALL_GENERATOR.file else Style()
-    return ProjectionCompleter(search, load_prior_completer(), rasterise, remarks, style)
+    search = ViewSearch(generator, loss_networks, networks.get("encoder"))
+    traits = _SMALL_TRAITS if source.paths[0].name == SMALL_GENERATOR.file else PORTRAITS
+    return ProjectionCompleter(search, load_prior_completer(), rasterise, remarks, traits)
 
 
 def licences(part: str, weights_dir: Path | None) -> Mapping[str, str]:

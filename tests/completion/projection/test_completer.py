@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,15 +13,16 @@ from small_stylegan2 import generator_tensors, without_mapping
 from synthetic import all_skin, head, paint, photograph
 
 from ostec.completion.mirror import MirrorCompleter
-from ostec.completion.projection.completer import ProjectionCompleter, Style
-from ostec.completion.projection.film import FRAMES
-from ostec.completion.projection.loss import WEIGHTS, terms_in_use
-from ostec.completion.projection.map_start import likeliest
-from ostec.completion.projection.view_search import Answer, Job, ViewSearch
+from ostec.completion.projection.completer import ProjectionCompleter
+from ostec.completion.projection.loss import terms_in_use
+from ostec.completion.projection.projector import GeneratorTraits
+from ostec.completion.projection.pyramid import Pyramid
+from ostec.completion.projection.starts import MapStart
+from ostec.completion.projection.view_search import MAX_FRAMES, SearchRequest, SearchResponse, ViewSearch
 from ostec.errors import Cancelled
 from ostec.geometry.raster import rasterise
 from ostec.geometry.texels import bake_texels
-from ostec.interfaces import Encoder, Judges
+from ostec.interfaces import Encoder, LossNetworks
 from ostec.networks.stylegan2 import Generator
 from ostec.settings import SearchSettings, Settings
 from ostec.texture.shoot import shoot
@@ -30,7 +32,7 @@ from ostec.types import Atlas, Completed, Face
 
 SIZE = 96
 GENERATOR = Generator(generator_tensors(resolution=32, channels=8))
-NO_NETWORKS = Judges()
+NO_NETWORKS = LossNetworks()
 SHORT = SearchSettings(iterations=6, iterations_frontalize=4)
 SETTINGS = Settings(texture_size=SIZE, frontalize=True, frontal_size=64, search=SHORT)
 
@@ -62,20 +64,20 @@ def searching(**changes: Any) -> Settings:
 
 
 def complete(
-    judges: Judges = NO_NETWORKS,
+    networks: LossNetworks = NO_NETWORKS,
     settings: Settings = SETTINGS,
     mode: str = "soft",
     progress: Callable[[str, float], object] = lambda *_: None,
     generator: Generator = GENERATOR,
 ) -> Completed:
     with torch.no_grad():
-        return completer(judges, generator)(*known(mode=mode), settings, progress)
+        return completer(networks, generator)(*known(mode=mode), settings, progress)
 
 
 def completer(
-    judges: Judges = NO_NETWORKS, generator: Generator = GENERATOR, encoder: Encoder | None = None
+    networks: LossNetworks = NO_NETWORKS, generator: Generator = GENERATOR, encoder: Encoder | None = None
 ) -> ProjectionCompleter:
-    return ProjectionCompleter(ViewSearch(generator, judges, encoder), MirrorCompleter(), rasterise)
+    return ProjectionCompleter(ViewSearch(generator, networks, encoder), MirrorCompleter(), rasterise)
 
 
 def test_every_view_is_searched_and_laid_into_the_texture() -> None:
@@ -99,14 +101,14 @@ def test_hard_mode_begins_with_the_front() -> None:
     assert complete(mode="hard").completions[0].shot.view.name == "front"
 
 
-def test_a_generator_of_heads_is_not_asked_for_the_frontal_picture() -> None:
-    style = Style(portraits=False)
-    heads = ProjectionCompleter(ViewSearch(GENERATOR, NO_NETWORKS), MirrorCompleter(), rasterise, style=style)
+def test_a_generator_of_heads_makes_no_frontal_picture() -> None:
+    traits = GeneratorTraits(portraits=False)
+    heads = ProjectionCompleter(ViewSearch(GENERATOR, NO_NETWORKS), MirrorCompleter(), rasterise, traits=traits)
     with torch.no_grad():
         done = heads(*known(), SETTINGS, lambda *_: None)
-    whole = complete()
-    assert done.frontal is None and whole.frontal is not None
-    assert torch.equal(done.texture.rgb, whole.texture.rgb)
+    portrait = complete()
+    assert done.frontal is None and portrait.frontal is not None
+    assert torch.equal(done.texture.rgb, portrait.texture.rgb)
 
 
 def test_the_original_takes_one_view_after_the_other() -> None:
@@ -127,7 +129,7 @@ def test_a_tuned_view_is_closer_to_what_is_known() -> None:
 
 
 def test_tuning_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(generator: Generator, objective: object, w_plus: torch.Tensor, steps: int, tell: object):
+    def fails(generator: Generator, loss: object, w_plus: torch.Tensor, steps: int, progress: object):
         return generator.synthesis(w_plus), torch.full((len(w_plus),), torch.inf)
 
     monkeypatch.setattr("ostec.completion.projection.view_search.tuned_pictures", fails)
@@ -142,11 +144,11 @@ def test_a_bad_guess_gives_way_to_a_random_start() -> None:
     assert torch.equal(done.texture.rgb, complete().texture.rgb)
 
 
-def test_a_discriminator_that_sees_no_whole_picture_is_named() -> None:
-    judges = Judges(discriminator=lambda x: x.mean().view(1, 1))
-    terms = terms_in_use(judges, whole=False)
-    assert "whole pictures only" in terms["discriminator"]
-    assert terms_in_use(judges)["discriminator"] == complete(judges).notes["loss_terms"]["discriminator"] == "on"
+def test_a_discriminator_that_sees_no_full_picture_is_named() -> None:
+    networks = LossNetworks(discriminator=lambda x: x.mean().view(1, 1))
+    terms = terms_in_use(networks, full_resolution=False)
+    assert "full resolution" in terms["discriminator"]
+    assert terms_in_use(networks)["discriminator"] == complete(networks).notes["loss_terms"]["discriminator"] == "on"
 
 
 def test_every_optimiser_finds_something() -> None:
@@ -164,7 +166,7 @@ def test_a_film_shows_the_search_from_start_to_end() -> None:
         assert not torch.equal(first, last)
     assert all(completion.film is None for completion in complete().completions)
     long = complete(settings=searching(iterations=31, film=True)).completions[0].film
-    assert long is not None and len(long) <= FRAMES
+    assert long is not None and len(long) <= MAX_FRAMES
     none = complete(settings=searching(iterations=0, film=True))
     assert all(completion.film is None for completion in none.completions)
 
@@ -184,24 +186,24 @@ def test_terms_without_a_network_are_named() -> None:
     )
 
 
-def test_networks_that_are_there_are_asked() -> None:
-    asked: set[str] = set()
+def test_networks_that_are_there_are_used() -> None:
+    used: set[str] = set()
 
     def note(name: str, answer: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         def network(*pictures: torch.Tensor) -> torch.Tensor:
-            asked.add(name)
+            used.add(name)
             return answer(*pictures)
 
         return network
 
-    judges = Judges(
+    networks = LossNetworks(
         landmarks=note("landmarks", lambda x: x.mean(dim=(1, 2, 3))[:, None, None].expand(-1, 68, 2)),
         identity=note("identity", lambda x, points: x.mean(dim=(2, 3))),
         perception=Perception(),
         discriminator=note("discriminator", lambda x: x.mean().view(1, 1)),
     )
-    done = complete(judges)
-    assert asked == {"landmarks", "identity", "discriminator"}
+    done = complete(networks)
+    assert used == {"landmarks", "identity", "discriminator"}
     assert {term for term, said in done.notes["loss_terms"].items() if said != "on"} == {"heat_maps"}
 
 
@@ -209,17 +211,17 @@ def test_heat_maps_take_the_place_of_points() -> None:
     class Spots:
         """Sees brightness, and expects none."""
 
-        def seen(self, pictures: torch.Tensor) -> torch.Tensor:
+        def predict(self, pictures: torch.Tensor) -> torch.Tensor:
             return pictures[:, :1].expand(-1, 68, -1, -1)
 
-        def drawn(self, landmarks_px: torch.Tensor, picture_px: int) -> torch.Tensor:
+        def target(self, landmarks_px: torch.Tensor, picture_px: int) -> torch.Tensor:
             assert float(landmarks_px.min()) > 0 and float(landmarks_px.max()) < picture_px
             return torch.zeros(len(landmarks_px), 68, picture_px, picture_px)
 
     def never(pictures: torch.Tensor) -> torch.Tensor:
-        raise AssertionError("points were asked for")
+        raise AssertionError("the network of points was called")
 
-    done = complete(Judges(landmarks=never, heat_maps=Spots()))
+    done = complete(LossNetworks(landmarks=never, heat_maps=Spots()))
     terms = done.notes["loss_terms"]
     assert terms["heat_maps"] == "on" and "heat maps take its place" in terms["landmarks"]
     assert float(done.completions[0].image[0].mean()) < float(complete().completions[0].image[0].mean())
@@ -234,7 +236,7 @@ def test_an_encoder_s_guess_is_where_the_search_starts() -> None:
     assert all(c.latent is not None and torch.equal(c.latent, guess) for c in done.completions)
 
 
-def test_of_normal_latents_the_search_starts_at_the_likeliest_and_is_short() -> None:
+def test_of_normal_latents_the_search_starts_at_the_map_estimate_and_is_short() -> None:
     heads = Generator(without_mapping(generator_tensors(resolution=32, channels=8)))
     guess = torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
     face, atlas = known()
@@ -243,9 +245,14 @@ def test_of_normal_latents_the_search_starts_at_the_likeliest_and_is_short() -> 
         unmoved = guessing(face, atlas, searching(iterations=0), lambda *_: None)
         searched = guessing(face, atlas, searching(iterations=200), lambda *_: None)
     (first, *_), start = unmoved.completions, guess.expand(1, -1, -1)
-    likely = likeliest(heads, first.shot.image[None], first.shot.trust[None, None], start, SETTINGS.seed)
-    assert first.latent is not None and torch.equal(first.latent, likely[0])
+    estimate = MapStart(Pyramid(heads))(first.shot.image[None], first.shot.trust[None, None], start)
+    assert first.latent is not None and torch.equal(first.latent, estimate[0])
     assert all(10 < len(c.history) < 100 and min(c.history) < c.history[0] for c in searched.completions)
+    reduced = completer(generator=heads, encoder=lambda pictures: guess.expand(len(pictures), -1, -1))
+    reduced.search._quick = Pyramid(heads.reduced())  # as on a GPU: the start is made in float32 all the same
+    with torch.no_grad():
+        (again, *_) = reduced(face, atlas, searching(iterations=0), lambda *_: None).completions
+    assert again.latent is not None and torch.equal(again.latent, estimate[0])
 
 
 def test_an_encoder_for_another_generator_is_left_aside_and_named() -> None:
@@ -258,16 +265,16 @@ def test_an_encoder_for_another_generator_is_left_aside_and_named() -> None:
 
 
 def test_a_search_that_fails_leaves_the_view_as_rendered_and_says_so() -> None:
-    done = complete(Judges(perception=Perception(gain=torch.nan)))
+    done = complete(LossNetworks(perception=Perception(gain=torch.nan)))
     assert all(torch.equal(c.image, c.shot.image) and c.latent is None for c in done.completions)
     assert len(done.notes["warnings"]) == 6 and "no finite loss" in done.notes["warnings"][0]
     assert bool(torch.isfinite(done.texture.rgb).all())
 
 
 def test_progress_rises_and_stops_the_search() -> None:
-    told: list[float] = []
-    complete(progress=lambda stage, share: told.append(share))
-    assert told == sorted(told) and told[-1] == pytest.approx(1)
+    shares: list[float] = []
+    complete(progress=lambda stage, share: shares.append(share))
+    assert shares == sorted(shares) and shares[-1] == pytest.approx(1)
 
     def stop(stage: str, share: float) -> None:
         if share > 0.3:
@@ -284,22 +291,22 @@ def test_faces_searched_together_come_out_as_each_alone() -> None:
     )
 
     class Watched(ViewSearch):
-        def __call__(self, jobs: Sequence[Job]) -> list[Answer]:
-            batches.append(sum(len(job.shots) for job in jobs))
-            return super().__call__(jobs)
+        def __call__(self, requests: Sequence[SearchRequest]) -> list[SearchResponse | Exception]:
+            batches.append(sum(len(request.shots) for request in requests))
+            return super().__call__(requests)
 
     faces = [known(yaw_deg, "hard" if abs(yaw_deg) > 30 else "soft") for yaw_deg in turned]
     alone = [completer()(*face, settings, lambda *_: None) for face in faces]
     batches.clear()
-    seats = ProjectionCompleter(Watched(GENERATOR, NO_NETWORKS), MirrorCompleter(), rasterise).seats(len(faces))
+    slots = ProjectionCompleter(Watched(GENERATOR, NO_NETWORKS), MirrorCompleter(), rasterise).slots(len(faces))
 
     @torch.no_grad()
-    def complete_seated(number: int) -> Completed:
-        with seats[number] as seated:
-            return seated(*faces[number], settings, lambda *_: None)
+    def complete_in_slot(number: int) -> Completed:
+        with slots[number] as batched:
+            return batched(*faces[number], settings, lambda *_: None)
 
     with ThreadPoolExecutor(len(faces)) as pool:
-        together = list(pool.map(complete_seated, range(len(faces))))
+        together = list(pool.map(complete_in_slot, range(len(faces))))
     assert batches == [3, 5, 6, 4, 1]
     for one, other in zip(alone, together, strict=True):
         assert one.notes["loss_history"].keys() == other.notes["loss_history"].keys()
@@ -308,23 +315,48 @@ def test_faces_searched_together_come_out_as_each_alone() -> None:
         assert float((one.frontal - other.frontal).abs().max()) < 5e-3
 
 
-@pytest.mark.parametrize("change", [{"tune": 3}, {"film": True}, {"optimiser": "lbfgs"}, {"preset": "original"}])
-def test_what_a_face_gets_does_not_depend_on_its_company(change: dict[str, Any]) -> None:
-    settings = searching(**{"iterations": 5, "optimiser": "adam", **change})
+def requests(settings: Settings) -> list[SearchRequest]:
+    """Of two shots and of one."""
     face, atlas = known()
     shots = tuple(
         shoot(face.reconstruction, atlas.textures[0].rgb, face.texels.inside.float(), view, 32, rasterise)
         for view in plan_views("soft")[:3]
     )
-    jobs = [
-        Job(some, None, settings, 5, WEIGHTS, settings.search.film, lambda share: None)
-        for some in (shots[:2], shots[2:])
-    ]
-    search = ViewSearch(GENERATOR, NO_NETWORKS)
+    return [SearchRequest(some, None, settings, 5, film=settings.search.film) for some in (shots[:2], shots[2:])]
+
+
+@pytest.mark.parametrize("change", [{"tune": 3}, {"film": True}, {"optimiser": "lbfgs"}, {"preset": "original"}])
+def test_the_result_of_a_face_does_not_depend_on_the_others(change: dict[str, Any]) -> None:
+    settings = searching(**{"iterations": 5, "optimiser": "adam", **change})
+    search, both = ViewSearch(GENERATOR, NO_NETWORKS), requests(settings)
     with torch.no_grad():
-        together, alone = search(jobs), [search([job])[0] for job in jobs]
+        together, alone = search(both), [search.submit(request) for request in both]
     for one, other in zip(alone, together, strict=True):
+        assert isinstance(other, SearchResponse)
         for first, second in zip(one.completions, other.completions, strict=True):
             assert float((first.image - second.image).abs().max()) < 1e-3
             assert first.history == pytest.approx(second.history, rel=1e-3)
             assert (first.film is None) == (second.film is None) == (not settings.search.film)
+
+
+@pytest.mark.parametrize(("tune", "from_share"), [(0, 0.3), (3, 0.3), (3, 0.9)])
+def test_a_cancelled_request_ends_alone(tune: int, from_share: float) -> None:
+    """Whether its search is cancelled or its tuning."""
+    calls: list[float] = []
+
+    def cancel(share: float) -> None:
+        calls.append(share)
+        if share >= from_share:
+            raise Cancelled("stopped")
+
+    search = ViewSearch(GENERATOR, NO_NETWORKS)
+    first, second = requests(searching(tune=tune, optimiser="adam"))
+    with torch.no_grad():
+        whole = search.submit(second)
+        ended, other = search([replace(first, progress=cancel), second])
+        assert isinstance(ended, Cancelled) and isinstance(other, SearchResponse)
+        assert sum(share >= from_share for share in calls) == 1
+        assert float((whole.completions[0].image - other.completions[0].image).abs().max()) < 1e-3
+        assert all(isinstance(one, Cancelled) for one in search([replace(first, progress=cancel)] * 2))
+        with pytest.raises(Cancelled):
+            search.submit(replace(first, progress=cancel))

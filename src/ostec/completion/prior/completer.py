@@ -1,4 +1,4 @@
-"""Completion by a learned prior: what faces look like says the large features, this face's own skin the fine ones."""
+"""Completion by a learned prior: it predicts the large features; the fine ones come from this face's own skin."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from torch.nn import functional as F
 
-from ostec.completion.mirror import evened, fit_to_texture, plain_skin, with_colours_of
 from ostec.completion.prior.face_prior import FacePrior, ReferenceHead, load_face_prior
 from ostec.geometry.bins import means_by_bin
 from ostec.geometry.correspond import carried_over
@@ -18,6 +17,7 @@ from ostec.geometry.raster import blend
 from ostec.geometry.sample import sample
 from ostec.interfaces import Progress
 from ostec.light.cavities import cavity_shade
+from ostec.light.even import fit_to_texture, plain_skin, with_colours_of, with_even_light
 from ostec.light.shading import log_colour
 from ostec.settings import Settings
 from ostec.texture.fill import push_pull
@@ -28,29 +28,29 @@ from ostec.types import Atlas, Completed, Face, Texels, UVTexture
 
 _NO_SYMMETRY = "the face model has no mirror map: completed skin has grain but no detail from the other side"
 _CONFIDENCE = 0.5
-"""What the prior's word counts for: a photo's texel counts twice its cosine."""
+"""Of the prior's texels; the photo's have twice their cosine."""
 _DETAIL_FROM, _DETAIL_FULL = 0.25, 0.45
-"""Confidence from which the other side's detail is taken over."""
+"""Confidence from which the other side's detail is used, and from which fully."""
 _DETAIL_GAIN = 0.87
-"""Mirrored detail is fainter: it is not quite in its place, and its errors count twice."""
+"""Mirrored detail is made fainter, because it is slightly out of place and its errors count twice."""
 _MIRROR_SHARE = 0.4
-"""Of the large features too: a half-lit face and a two-coloured one look alike from one side, and the prior and the
-mirror err on different ones."""
+"""Of the large features: from one side, light and skin colour cannot be told apart, and prior and mirror err on
+different faces."""
 _RIM_CELLS = 4
-"""The mirror's word fades this far beyond the rim of what was seen."""
+"""The mirror's influence fades out this far beyond the rim of what was seen."""
 _CALM_AT_64, _RIM_FROM_AT_64, _RIM_DEPTH_AT_64 = 3, 2.0, 5.0
-"""In cells of a grid of 64: how far around the rim is smoothed, how deep wholly, and how far that fades."""
-_WHOLE = 0.9
+"""In cells of a grid of 64: radius of the smoothing at the rim, depth to which it is full, and width of its fade."""
+_FULLY_SEEN = 0.9
 _SEEN_SHARE = 0.5
 _REACH_PX_AT_1024 = 80.0
 
 
 class PriorCompleter:
-    """Fills hidden texels with what the prior makes of the seen ones, at the prior's resolution, and with the finer
-    detail of the other side of the face; where that was not seen either, with the grain of the person's skin.
+    """Fills hidden texels with the prior's prediction from the seen ones, at the prior's resolution, and adds the finer
+    detail of the other side of the face; where that was not seen either, the grain of the person's skin.
 
-    In soft mode the photo's trusted texels are kept bit for bit. In hard mode all of the photo is brought under light
-    that is equal from both sides, and only its colours remain.
+    In soft mode the photo's trusted texels are kept bit for bit. In hard mode the whole photo is relit evenly from both
+    sides, and only its colours remain.
     """
 
     def __init__(self, prior: FacePrior) -> None:
@@ -60,7 +60,7 @@ class PriorCompleter:
         texels, inside, soft = face.texels, face.texels.inside, face.mode == "soft"
         symmetric = face.reconstruction.topology.mirror is not None
         light = plain_skin(fit_to_texture(atlas.textures[0], texels, symmetric), texels)
-        photo, light = (atlas.textures[0], light) if soft else evened(atlas.textures[0], light, symmetric)
+        photo, light = (atlas.textures[0], light) if soft else with_even_light(atlas.textures[0], light, symmetric)
         progress("light", 0.3)
         log_rgb = log_colour(photo.rgb)
         cells = Cells.under(face, self.prior.head, self.prior.gaussian.grid_px)
@@ -87,8 +87,8 @@ class PriorCompleter:
     def _predict(
         self, photo: UVTexture, log_rgb: Tensor, light: Tensor, texels: Texels, cells: Cells, symmetric: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The large features: what the prior and the mirror make of the photo, log colour [3, Hu, Wu]; its standard
-        deviation [Hu, Wu]; and the photo's own log colour as coarse as that [3, Hu, Wu]."""
+        """The large features: the prediction of prior and mirror, log colour [3, Hu, Wu]; its standard deviation
+        [Hu, Wu]; and the photo's own log colour at the same resolution [3, Hu, Wu]."""
         domain = self.prior.gaussian.domain
         trusted = texels.inside & (photo.confidence >= TRUSTED)
         colour, seen = cells.mean(log_rgb, trusted.float())
@@ -114,14 +114,14 @@ class Cells:
     """Which cell of the prior's grid each texel of a texture lies in."""
 
     uv: Tensor
-    """[Hu, Wu, 2]: where the texel lies on the prior's chart."""
+    """[Hu, Wu, 2]: the texel's place on the prior's chart."""
     near: Tensor
-    """[Hu, Wu] bool: whether it lies on it at all."""
+    """[Hu, Wu] bool: whether it lies on that chart."""
     grid_px: int
 
     @classmethod
     def under(cls, face: Face, head: ReferenceHead, grid_px: int) -> Cells:
-        """The cells of a face of any topology: its own where it is the prior's, else by correspondence."""
+        """The cells of a face of any topology; by correspondence where it is not the prior's own."""
         inside, reconstruction = face.texels.inside, face.reconstruction
         topology = reconstruction.topology
         if topology.name == head.topology:
@@ -154,18 +154,19 @@ class Cells:
 
 
 def with_mirror(difference: Tensor, share: Tensor, known: Tensor) -> Tensor:
-    """[3, G, G] to add to the prior's guess, given its `difference` to the mirror's, where the other side was seen
-    (`share` [G, G] 0..1) and a little around there: part of it where the prior is at home (`known` [G, G] bool), and
-    beyond that all in which it differs from there."""
-    seen = share > _WHOLE
+    """[3, G, G] to add to the prior's prediction, from the mirror's `difference` to it [3, G, G].
+
+    It applies where the other side was seen (`share` [G, G] 0..1) and a little around: inside the prior's domain
+    (`known` [G, G] bool) a part of the difference, beyond it all by which the difference departs from that inside."""
+    seen = share > _FULLY_SEEN
     carried = push_pull(difference, (known & seen).float())
     offset = push_pull(difference - (1 - _MIRROR_SHARE) * carried, seen.float())
     return offset * torch.maximum(share, _around(share))
 
 
 def calm_at_rim(difference: Tensor, domain: Tensor) -> Tensor:
-    """[3, G, G], which has lost its small features toward the rim of `domain` [G, G] bool: no face has any there, but
-    strands of hair that were taken for skin left some in the prior."""
+    """[3, G, G] without small features near the rim of `domain` [G, G] bool: no face has any there, but the prior has
+    learned some from strands of hair that were taken for skin."""
     cell = len(domain) / 64
     reach, soft = max(1, round(_CALM_AT_64 * cell)), difference[None]
     for _ in range(2):
@@ -179,7 +180,7 @@ def _around(plane: Tensor) -> Tensor:
 
 
 def other_side(confidence: Tensor) -> Tensor:
-    """[Hu, Wu], 0..1: how far the mirrored texel was seen well enough to be taken over."""
+    """[Hu, Wu], 0..1: the weight of the mirrored texel, by how well it was seen."""
     return ((confidence.flip(1) - _DETAIL_FROM) / (_DETAIL_FULL - _DETAIL_FROM)).clamp(0, 1)
 
 

@@ -1,4 +1,4 @@
-"""The shipped prior: the Gaussian model, how far to trust it, and the head it is laid out on."""
+"""The shipped prior: the Gaussian model, the calibration of its errors, and the head whose chart it uses."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class ReferenceHead:
 
 @dataclass(frozen=True, eq=False)
 class FacePrior:
-    """What faces look like."""
+    """A model of what faces look like."""
 
     gaussian: FaceGaussian
     head: ReferenceHead
     calibration: Tensor
-    """[]: how much larger the errors on new faces are than the model's own standard deviation."""
+    """[]: the ratio of errors on new faces to the model's own standard deviation."""
 
     def predict(self, log_rgb: Tensor, seen: Tensor, normals: Tensor) -> tuple[Tensor, Tensor]:
         """(log colour [3, G, G], standard deviation [G, G] in sRGB 0..1) of a face of which a part is seen.

@@ -1,19 +1,19 @@
-"""A Gaussian model of facial texture, and what it says of hidden texels given the seen ones.
+"""A Gaussian model of facial texture, and its prediction of hidden texels from the seen ones.
 
 The log colour of a face on a coarse grid is light + skin + the rest, all Gaussian and independent:
 
     light   second-order harmonics of the normals, with coefficients as portraits have them;
     skin    mean + basis · z, z ~ N(0, 1): probabilistic principal components (Tipping and Bishop, 1999);
-    rest    what is peculiar to the face: smooth at several scales, and alike on both sides to a degree.
+    rest    what the others do not explain: smooth at several scales, and correlated between both sides.
 
-So the hidden texels' mean given the seen ones is exact. The rest is what keeps the model honest: without its
-correlations it would take every smooth deviation (a shadow, a fringe) for strong evidence about the skin.
+So the hidden texels' mean given the seen ones is exact. The rest is needed because without its correlations every
+smooth deviation (a shadow, a fringe) would be strong evidence about the skin.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ class FaceGaussian:
     """P texels of a G x G grid, in the order of `domain.nonzero()`; colours are logs of sRGB (`log_colour`)."""
 
     domain: Tensor
-    """[G, G] bool, mirror-symmetric: the texels the model knows of."""
+    """[G, G] bool, mirror-symmetric: the texels that the model covers."""
     mean: Tensor
     """[3, P]."""
     basis: Tensor
@@ -44,17 +44,29 @@ class FaceGaussian:
 
     @property
     def grid_px(self) -> int:
+        """G."""
         return self.domain.shape[0]
+
+    @cached_property
+    def rest(self) -> Tensor:
+        """[P, P]: covariance of the rest, noise included."""
+        y, x = self.domain.nonzero().float().unbind(dim=1)
+        rows = (y[:, None] - y).square()
+        here, across = rows + (x[:, None] - x).square(), rows + (x[:, None] + x - (self.grid_px - 1)).square()
+        total = torch.zeros_like(here)
+        for variance, length, alike in self.scales.tolist():
+            total += variance * ((-here / (2 * length**2)).exp() + alike * (-across / (2 * length**2)).exp())
+        return total * self.spread[:, None] * self.spread + torch.diag(_noise(self))
 
 
 def condition(model: FaceGaussian, log_rgb: Tensor, seen: Tensor, normals: Tensor) -> tuple[Tensor, Tensor]:
     """(mean [3, P], standard deviation [P]) of the log colours, given those of the texels in `seen`.
 
     `log_rgb` [3, P] is read where `seen` [P] bool; `normals` [P, 3], unit, head frame. The deviation is the root mean
-    square over channels of what the model is unsure of, without its noise.
+    square over channels, without the noise.
     """
     mean, basis = _with_light(model, normals)
-    known, covariance, width = seen.nonzero()[:, 0], _rest(model), basis.shape[2]
+    known, covariance, width = seen.nonzero()[:, 0], model.rest, basis.shape[2]
     count = len(known)
     if not count:
         variance = covariance.diagonal() - _noise(model) + basis.square().sum(dim=2).mean(dim=0)
@@ -80,7 +92,7 @@ def condition(model: FaceGaussian, log_rgb: Tensor, seen: Tensor, normals: Tenso
 def condition_slowly(model: FaceGaussian, log_rgb: Tensor, seen: Tensor, normals: Tensor) -> tuple[Tensor, Tensor]:
     """`condition` by the textbook formula on the whole covariance matrix, in double precision."""
     mean, basis = (t.double() for t in _with_light(model, normals))
-    flat, rest = basis.flatten(0, 1), _rest(model).double()
+    flat, rest = basis.flatten(0, 1), model.rest.double()
     noise = torch.diag(_noise(model).double().repeat(3))
     covariance = flat @ flat.T + torch.block_diag(rest, rest, rest)
     smooth, known = covariance - noise, seen.repeat(3).nonzero()[:, 0]
@@ -100,15 +112,3 @@ def _with_light(model: FaceGaussian, normals: Tensor) -> tuple[Tensor, Tensor]:
 
 def _noise(model: FaceGaussian) -> Tensor:
     return model.noise * model.spread.square()
-
-
-@lru_cache(maxsize=2)  # models are hashed by identity
-def _rest(model: FaceGaussian) -> Tensor:
-    """[P, P]: covariance of the rest, noise included."""
-    y, x = model.domain.nonzero().float().unbind(dim=1)
-    rows = (y[:, None] - y).square()
-    here, across = rows + (x[:, None] - x).square(), rows + (x[:, None] + x - (model.grid_px - 1)).square()
-    total = torch.zeros_like(here)
-    for variance, length, alike in model.scales.tolist():
-        total += variance * ((-here / (2 * length**2)).exp() + alike * (-across / (2 * length**2)).exp())
-    return total * model.spread[:, None] * model.spread + torch.diag(_noise(model))

@@ -1,4 +1,4 @@
-"""Threads that do their work together: what each asks for is done at once for all."""
+"""Runs the requests of several threads as one batch."""
 
 from __future__ import annotations
 
@@ -7,58 +7,60 @@ from contextlib import contextmanager
 from threading import Condition
 from typing import Generic, TypeVar
 
-Job = TypeVar("Job")
-Answer = TypeVar("Answer")
+Request = TypeVar("Request")
+Response = TypeVar("Response")
 
 
-class Together(Generic[Job, Answer]):
-    """As many seats as threads; once all in their seats have asked, one of them does all jobs, in the seats' order.
+class RequestBatcher(Generic[Request, Response]):
+    """Collects one request from each of `slots` threads, then lets one thread process them all, in slot order.
 
-    So the same jobs come together in every run, however fast each thread is.
+    So the same requests share a batch in every run, however fast each thread is. `process` returns for each request a
+    response, or an exception that is raised in the thread of that request only.
     """
 
-    def __init__(self, seats: int, work: Callable[[Sequence[Job]], Sequence[Answer]]) -> None:
-        self._work = work
-        self._seated = set(range(seats))
-        self._jobs: dict[int, Job] = {}
-        self._answers: dict[int, Answer | BaseException] = {}
+    def __init__(self, slots: int, process: Callable[[Sequence[Request]], Sequence[Response | Exception]]) -> None:
+        self._process = process
+        self._open = set(range(slots))
+        self._requests: dict[int, Request] = {}
+        self._responses: dict[int, Response | BaseException] = {}
         self._changed = Condition()
 
     @contextmanager
-    def seat(self, number: int) -> Iterator[Callable[[Job], Answer]]:
-        """What the thread of this seat, from 0, asks with; its seat is waited for until the context ends."""
+    def slot(self, number: int) -> Iterator[Callable[[Request], Response]]:
+        """The function by which the thread of this slot, from 0, submits requests; others wait for it until it ends."""
         try:
-            yield lambda job: self._ask(number, job)
+            yield lambda request: self._submit(number, request)
         finally:
             with self._changed:
-                self._seated.discard(number)
+                self._open.discard(number)
                 self._changed.notify_all()
 
-    def _ask(self, number: int, job: Job) -> Answer:
+    def _submit(self, number: int, request: Request) -> Response:
         with self._changed:
-            self._jobs[number] = job
+            self._requests[number] = request
             self._changed.notify_all()
-            self._changed.wait_for(lambda: number in self._answers or self._is_due(number))
-            if number not in self._answers:
-                self._answers.update(self._done(sorted(self._jobs.items())))
-                self._jobs.clear()
+            self._changed.wait_for(lambda: number in self._responses or self._is_due(number))
+            if number not in self._responses:
+                self._responses.update(self._processed(sorted(self._requests.items())))
+                self._requests.clear()
                 self._changed.notify_all()
-            answer = self._answers.pop(number)
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
+            response = self._responses.pop(number)
+        if isinstance(response, BaseException):
+            raise response
+        return response
 
     def _is_due(self, number: int) -> bool:
-        return self._jobs.keys() == self._seated and number == min(self._jobs)
+        return self._requests.keys() == self._open and number == min(self._requests)
 
-    def _done(self, jobs: Sequence[tuple[int, Job]]) -> dict[int, Answer | BaseException]:
-        """What is too much at once, for the memory say, is done one by one, so that each fails on its own."""
-        seats = [seat for seat, _ in jobs]
+    def _processed(self, requests: Sequence[tuple[int, Request]]) -> dict[int, Response | BaseException]:
+        """Slot -> response. A batch that fails, for lack of memory say, is processed one by one, so that only the
+        requests at fault fail; what is no `Exception`, as Ctrl-C, ends them all."""
+        slots = [slot for slot, _ in requests]
         try:
-            return dict(zip(seats, self._work([job for _, job in jobs]), strict=True))
-        except (RuntimeError, MemoryError) as error:
-            if len(jobs) == 1:
-                return {seats[0]: error}
+            return dict(zip(slots, self._process([request for _, request in requests]), strict=True))
+        except Exception as error:
+            if len(requests) == 1:
+                return {slots[0]: error}
         except BaseException as error:
-            return dict.fromkeys(seats, error)
-        return {seat: answer for job in jobs for seat, answer in self._done([job]).items()}
+            return dict.fromkeys(slots, error)
+        return {slot: response for item in requests for slot, response in self._processed([item]).items()}

@@ -1,4 +1,4 @@
-"""The loss of the search: which terms, with which weights, and against what."""
+"""The loss of the search: its terms, their weights, and the target that pictures are compared with."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ostec.completion.projection import loss_terms
-from ostec.completion.projection.search import shrunk, shrunk_known
-from ostec.interfaces import Judges
+from ostec.completion.projection.pyramid import downsample, downsample_known
+from ostec.interfaces import LossNetworks
 from ostec.types import Shot
 
 WEIGHTS: Mapping[str, float] = {
@@ -24,14 +24,14 @@ WEIGHTS: Mapping[str, float] = {
     "heat_maps": 200.0,
     "identity": 10.0,
 }
-"""The paper's; of landmarks as points, which it does not know, ours: five for 3 % of the picture."""
+"""The paper's, but for `landmarks`, which is ours: an error of 3 % of the picture's side costs five."""
 FRONTAL_IDENTITY_WEIGHT = 100.0
-_JUDGED_PX = 256
+_COMPARED_PX = 256
 
 
 @dataclass(frozen=True)
-class Known:
-    """What is known of N pictures that are to be found."""
+class Target:
+    """What is known of the N pictures that are searched for."""
 
     image: Tensor
     """[N, 3, R, R], 0..1."""
@@ -43,8 +43,8 @@ class Known:
     """[N, E]: the embedding of the person."""
 
     @classmethod
-    def of(cls, shots: tuple[Shot, ...], identity: Tensor | None, device: torch.device) -> Known:
-        """What shots show, on a device."""
+    def from_shots(cls, shots: tuple[Shot, ...], identity: Tensor | None, device: torch.device) -> Target:
+        """What the shots of one person show, on a device; `identity` [1, E]."""
         image, trust, landmarks_px = (
             torch.stack(parts).to(device)
             for parts in zip(*((s.image, s.trust[None], s.landmarks_px) for s in shots), strict=True)
@@ -52,94 +52,102 @@ class Known:
         return cls(image, trust, landmarks_px, None if identity is None else identity.expand(len(shots), -1).to(device))
 
     @classmethod
-    def joined(cls, parts: Sequence[Known]) -> Known:
-        """Of several faces, one after the other; an identity is known of all or of none."""
+    def concatenated(cls, targets: Sequence[Target]) -> Target:
+        """One target after the other; either all have an identity or none."""
         image, trust, landmarks_px = (
-            torch.cat(tensors)
-            for tensors in zip(*((part.image, part.trust, part.landmarks_px) for part in parts), strict=True)
+            torch.cat(tensors) for tensors in zip(*((t.image, t.trust, t.landmarks_px) for t in targets), strict=True)
         )
-        people = [part.identity for part in parts if part.identity is not None]
-        return cls(image, trust, landmarks_px, torch.cat(people) if people else None)
+        identities = [target.identity for target in targets if target.identity is not None]
+        return cls(image, trust, landmarks_px, torch.cat(identities) if identities else None)
 
 
 @dataclass
-class Objective:
-    """Losses [N] of pictures [N, 3, S, S] of any size of the generator's pyramid, and their latents [N, L, W].
+class ViewLoss:
+    """Losses [M] of pictures [M, 3, S, S] of any size of the generator's pyramid, and their latents [M, L, W].
 
-    Pictures larger than 256 px are judged at 256 px, but for the discriminator, which sees only whole ones.
+    M is N, the size of the target, or a multiple k N: then k sets of pictures are compared with the N targets in turn.
+    Pictures larger than 256 px are compared at 256 px, except by the discriminator, which sees only full resolution.
     """
 
-    known: Known
-    judges: Judges
+    target: Target
+    networks: LossNetworks
     w_avg: Tensor
     weights: Mapping[str, float] = field(default_factory=lambda: WEIGHTS)
     _at_size: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
     _features: dict[int, Sequence[Tensor]] = field(default_factory=dict, repr=False)
 
     def __call__(self, pictures: Tensor, w_plus: Tensor) -> Tensor:
-        """[N]."""
+        """[M]: the weighted sum of the terms."""
         terms = self.terms(pictures, w_plus)
         return torch.stack([self.weights[name] * value for name, value in terms.items()]).sum(dim=0)
 
     def terms(self, pictures: Tensor, w_plus: Tensor) -> dict[str, Tensor]:
-        """Each term that can be had, unweighted."""
-        judged = shrunk(pictures, min(pictures.shape[-1], _JUDGED_PX))
-        size = judged.shape[-1]
-        image, trust = self._target(size)
-        found = {
-            "pixels": loss_terms.log_cosh(judged, image, trust),
-            "ms_ssim": loss_terms.ms_ssim_loss(judged, image, trust),
+        """Name -> unweighted values [M], of each term whose network is there."""
+        networks, full_px = self.networks, self.target.image.shape[-1]
+        compared = downsample(pictures, min(pictures.shape[-1], _COMPARED_PX))
+        size_px, sets = compared.shape[-1], len(pictures) // len(self.target.image)
+        image, trust = (_repeated(tensor, sets) for tensor in self._target(size_px))
+        values = {
+            "pixels": loss_terms.log_cosh(compared, image, trust),
+            "ms_ssim": loss_terms.ms_ssim_loss(compared, image, trust),
             "latent": loss_terms.latent_penalty(w_plus, self.w_avg),
         }
-        judges, known = self.judges, self.known
-        if judges.perception is not None:
-            seen, wanted = judges.perception.features(judged * trust), self._target_features(size)
-            found["features"] = loss_terms.feature_loss(seen[len(seen) // 2], wanted[len(wanted) // 2])
-            found["perceptual"] = judges.perception.compare(seen, wanted)
-        if judges.discriminator is not None and pictures.shape[-1] == known.image.shape[-1]:
-            found["discriminator"] = loss_terms.realism_loss(judges.discriminator, pictures)
-        landmarks_px = known.landmarks_px * (size / known.image.shape[-1])
-        if judges.heat_maps is not None:
-            drawn = judges.heat_maps.drawn(landmarks_px, size)
-            found["heat_maps"] = loss_terms.heat_map_loss(judges.heat_maps.seen(judged.clamp(0, 1)), drawn)
-        elif judges.landmarks is not None:
-            points = judges.landmarks(judged.clamp(0, 1))
-            found["landmarks"] = loss_terms.landmark_loss(points, landmarks_px, size)
-        if judges.identity is not None and known.identity is not None:
-            embedded = judges.identity(judged.clamp(0, 1), landmarks_px)
-            found["identity"] = loss_terms.identity_loss(embedded, known.identity)
-        return found
+        if networks.perception is not None:
+            features = networks.perception.features(compared * trust)
+            wanted = [_repeated(tensor, sets) for tensor in self._target_features(size_px)]
+            values["features"] = loss_terms.feature_loss(features[len(features) // 2], wanted[len(wanted) // 2])
+            values["perceptual"] = networks.perception.compare(features, wanted)
+        if networks.discriminator is not None and pictures.shape[-1] == full_px:
+            values["discriminator"] = loss_terms.realism_loss(networks.discriminator, pictures)
+        landmarks_px = _repeated(self.target.landmarks_px, sets) * (size_px / full_px)
+        if networks.heat_maps is not None:
+            wanted_maps = networks.heat_maps.target(landmarks_px, size_px)
+            values["heat_maps"] = loss_terms.heat_map_loss(
+                networks.heat_maps.predict(compared.clamp(0, 1)), wanted_maps
+            )
+        elif networks.landmarks is not None:
+            points_px = networks.landmarks(compared.clamp(0, 1))
+            values["landmarks"] = loss_terms.landmark_loss(points_px, landmarks_px, size_px)
+        if networks.identity is not None and self.target.identity is not None:
+            embeddings = networks.identity(compared.clamp(0, 1), landmarks_px)
+            values["identity"] = loss_terms.identity_loss(embeddings, _repeated(self.target.identity, sets))
+        return values
 
     def _target(self, size_px: int) -> tuple[Tensor, Tensor]:
-        """The image [N, 3, S, S] and the trust [N, 1, S, S] at a size."""
+        """The target's image [N, 3, S, S] and trust [N, 1, S, S] at a size."""
         if size_px not in self._at_size:
-            self._at_size[size_px] = shrunk_known(self.known.image, self.known.trust, size_px)
+            self._at_size[size_px] = downsample_known(self.target.image, self.target.trust, size_px)
         return self._at_size[size_px]
 
     @torch.no_grad()
     def _target_features(self, size_px: int) -> Sequence[Tensor]:
-        """What the perceptual network sees in the target of a size."""
-        assert self.judges.perception is not None
+        """The perceptual network's features of the target at a size."""
+        assert self.networks.perception is not None
         if size_px not in self._features:
             image, trust = self._target(size_px)
-            self._features[size_px] = self.judges.perception.features(image * trust)
+            self._features[size_px] = self.networks.perception.features(image * trust)
         return self._features[size_px]
 
 
-def terms_in_use(judges: Judges, whole: bool = True) -> dict[str, str]:
-    """Term -> "on", or why it is off; `whole`: the search makes pictures of the generator's full size."""
-    networks = {
-        "features": judges.perception,
-        "perceptual": judges.perception,
-        "discriminator": judges.discriminator,
-        "landmarks": judges.landmarks,
-        "heat_maps": judges.heat_maps,
-        "identity": judges.identity,
+def _repeated(tensor: Tensor, times: int) -> Tensor:
+    """[k N, ...]: a tensor [N, ...] k times, one after the other."""
+    return tensor if times == 1 else tensor.repeat(times, *[1] * (tensor.ndim - 1))
+
+
+def terms_in_use(networks: LossNetworks, full_resolution: bool = True) -> dict[str, str]:
+    """Term -> "on", or why it is off; `full_resolution`: the search makes pictures of the generator's resolution."""
+    needed = {
+        "features": networks.perception,
+        "perceptual": networks.perception,
+        "discriminator": networks.discriminator,
+        "landmarks": networks.landmarks,
+        "heat_maps": networks.heat_maps,
+        "identity": networks.identity,
     }
     state = dict.fromkeys(WEIGHTS, "on")
-    state |= {term: "off: its network is not among the weights" for term, net in networks.items() if net is None}
-    if judges.heat_maps is not None:
+    state |= {term: "off: its network is not among the weights" for term, network in needed.items() if network is None}
+    if networks.heat_maps is not None:
         state["landmarks"] = "off: heat maps take its place"
-    if judges.discriminator is not None and not whole:
-        state["discriminator"] = "off: it judges whole pictures only, and this search makes smaller ones"
+    if networks.discriminator is not None and not full_resolution:
+        state["discriminator"] = "off: it needs pictures of full resolution, and this search makes smaller ones"
     return state

@@ -1,4 +1,4 @@
-"""What makes a generated picture a good one: the terms of the search's loss, one function each.
+"""The terms of the search's loss, one function each.
 
 Pictures are [N, 3, R, R], sRGB 0..1; `mask` [N, 1, R, R] is 1 where the target is known. Each term gives [N], at
 least 0, and is differentiable in `generated`. Source: the paper, section 3.4; the scales are its own.
@@ -49,20 +49,20 @@ def latent_penalty(w_plus: Tensor, w_avg: Tensor) -> Tensor:
 
 
 def realism_loss(discriminator: Callable[[Tensor], Tensor], generated: Tensor) -> Tensor:
-    """softplus(-D): small where the discriminator takes the picture for real. The released code adds D itself, whose
-    descent makes pictures less real; this is the sign that StyleGAN2 trains its generator with."""
+    """softplus(-D), the loss that StyleGAN2 trains its generator with: small where the discriminator finds the picture
+    real. (The released code adds D itself, whose descent makes pictures less real.)"""
     logits = torch.cat([discriminator(picture[None] * 2 - 1) for picture in generated])
     return F.softplus(-logits[:, 0])
 
 
 def landmark_loss(points_px: Tensor, wanted_px: Tensor, size_px: int) -> Tensor:
-    """Mean squared distance of landmarks [N, P, 2] from where they should be, in shares of the picture's side."""
+    """Mean squared distance of landmarks [N, P, 2] from their targets, as a fraction of the picture's side."""
     return ((points_px - wanted_px) / size_px).square().sum(dim=2).mean(dim=1)
 
 
-def heat_map_loss(seen: Tensor, drawn: Tensor) -> Tensor:
+def heat_map_loss(maps: Tensor, wanted: Tensor) -> Tensor:
     """Squared difference of heat maps [N, P, h, w], mean over pixels, sum over landmarks."""
-    return (seen - drawn).square().mean(dim=(2, 3)).sum(dim=1)
+    return (maps - wanted).square().mean(dim=(2, 3)).sum(dim=1)
 
 
 def identity_loss(embeddings: Tensor, wanted: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ OptimiserName = Literal["adam", "lbfgs", "ggt"]
 
 
 class Ggt(torch.optim.Optimizer):
-    """Full-matrix adaptive, from a window of past gradients; every row of a parameter [N, ...] on its own.
+    """Full-matrix adaptive, from a window of past gradients; for each item of a parameter [N, ...] separately.
 
     Agarwal et al., "Efficient full-matrix adaptive regularization", ICML 2019, algorithm 1: with the smoothed gradients
     of the window as columns of G, the step is lr · ((G Gᵀ)^½ + ε I)^-1 of the smoothed gradient, by the small GᵀG.
@@ -23,7 +23,7 @@ class Ggt(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """One step by the gradients that `closure` leaves."""
+        """One step along the gradients that `closure` computes."""
         value = None
         if closure is not None:
             with torch.enable_grad():

@@ -1,4 +1,4 @@
-"""Joining views by the numbers of OSTeC's released code, for comparison: averages over 40 texels, nearest colours."""
+"""Blending of views as in OSTeC's released code, for comparison: averages over 40 texels, nearest colours."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ostec.texture.views import HARD_ABOVE_YAW_DEG
 from ostec.types import Atlas, Face, UVTexture
 
 _LEAST, _LEAST_IN_PROFILE = 0.4, 0.6
-"""Confidence from which the photo's texels count."""
+"""Confidence from which the photo's texels are used."""
 _SMALLEST_PATCH = 100_000 / (1024 * 1536)
 """Share of the texture."""
 _SEAM_AT_1024, _MIRROR_SEAM_AT_1024 = 40.0, 30.0
@@ -21,14 +21,14 @@ _SEAM_AT_1024, _MIRROR_SEAM_AT_1024 = 40.0, 30.0
 
 
 def join_as_released(face: Face, atlas: Atlas) -> UVTexture:
-    """One texture: what counts of the photo, which the atlas holds first, and the views, blended."""
+    """One texture: the used texels of the photo, which the atlas holds first, and the views, blended."""
     source = source_texture(atlas.textures[0], face)
     return blend(replace(atlas, textures=(source, *atlas.textures[1:])), face.texels.inside)
 
 
 def source_texture(photo: UVTexture, face: Face) -> UVTexture:
-    """The photo's texture without texels seen too flatly and without small patches; in soft mode a profile is
-    mirrored onto the side that it hides, where the face model has a mirror map."""
+    """The photo's texture without texels at grazing angles and without small patches; in soft mode a profile is
+    mirrored onto the hidden side, where the face model has a mirror map."""
     profile = abs(face.reconstruction.yaw_deg) > HARD_ABOVE_YAW_DEG
     counts = photo.confidence > (_LEAST_IN_PROFILE if profile else _LEAST)
     source = replace(photo, confidence=torch.where(counts, photo.confidence, -1.0))
@@ -40,7 +40,7 @@ def source_texture(photo: UVTexture, face: Face) -> UVTexture:
 
 
 def blend(atlas: Atlas, inside: Tensor) -> UVTexture:
-    """The views averaged by how near their own texels are; texels of none take the nearest colour."""
+    """The views averaged, each weighted by the distance to its own texels; other texels take the nearest colour."""
     owner = torch.where(inside, atlas.owner(), -1)
     spread = _gaussian(_SEAM_AT_1024, inside.shape)
     total, weights = torch.zeros_like(atlas.textures[0].rgb), torch.zeros(inside.shape)
@@ -56,7 +56,7 @@ def blend(atlas: Atlas, inside: Tensor) -> UVTexture:
 
 
 def _mirrored(source: UVTexture) -> UVTexture:
-    """Both halves as the better seen half shows them, mixed softly across the middle."""
+    """Both halves from the better seen half, blended across the middle."""
     width = source.confidence.shape[1]
     left_is_better = source.confidence[:, : width // 2].clamp(min=0).sum() > source.confidence.clamp(min=0).sum() / 2
     columns = (torch.arange(width) + 0.5) - width / 2
@@ -71,7 +71,7 @@ def _mirrored(source: UVTexture) -> UVTexture:
 
 
 def _nearest(rgb: Tensor, known: Tensor) -> Tensor:
-    """[3, H, W]: where not `known` [H, W] bool, the colour of the nearest texel that is."""
+    """[3, H, W]: outside `known` [H, W] bool, the colour of the nearest known texel."""
     if not bool(known.any()):
         return rgb
     nearest = distance_transform_edt(~known.numpy(), return_distances=False, return_indices=True)

@@ -1,30 +1,31 @@
-"""Searches the views of one or more faces in one batch: shots in, completions out."""
+"""Searches the generator's latents for the views of one or more faces in one batch: shots in, completions out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from ostec.completion.projection.film import FRAMES, Film
-from ostec.completion.projection.loss import Known, Objective
-from ostec.completion.projection.map_start import likeliest
+from ostec.completion.projection.loss import FRONTAL_IDENTITY_WEIGHT, WEIGHTS, Target, ViewLoss
 from ostec.completion.projection.pivotal_tuning import tuned_pictures
-from ostec.completion.projection.search import ORIGINAL, PLANS, Found, Pyramid, best_of_random, better_start, search
-from ostec.interfaces import Encoder, Generator, Judges
+from ostec.completion.projection.pyramid import Pyramid
+from ostec.completion.projection.search import ORIGINAL, PLANS, Plan, SearchResult, search
+from ostec.completion.projection.starts import MapStart, best_random_latents, better_latents
+from ostec.interfaces import Encoder, Generator, LossNetworks, Progress
 from ostec.settings import Settings
-from ostec.types import Completion, Shot
+from ostec.types import Completion, Face, Shot
 
+MAX_FRAMES = 24
+"""Of the film of a search."""
 _RANDOM_STARTS = 32
-_WITHOUT = "searches start without it."
 _SEARCH_SHARE = 0.6
 """Of the progress, where views are tuned too."""
 
 
 @dataclass(frozen=True)
-class Job:
+class SearchRequest:
     """Shots of one face that are to be completed."""
 
     shots: tuple[Shot, ...]
@@ -32,96 +33,142 @@ class Job:
     """[1, E] of the person, where there is a network for it."""
     settings: Settings
     steps: int
-    weights: Mapping[str, float]
+    weights: Mapping[str, float] = field(default_factory=lambda: WEIGHTS)
     """Of the loss terms."""
-    film: bool
+    film: bool = False
     """Keep pictures of the search."""
-    tell: Callable[[float], object]
-    """Called with the share of the work that is done; what it raises stops the search."""
+    progress: Callable[[float], object] = lambda share: None
+    """Called with the share of the work that is done; an error that it raises ends this request."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A job's completions; one whose search failed at once stays as it was rendered."""
+class SearchResponse:
+    """A request's completions; a view whose search failed at once stays as it was rendered."""
 
     completions: tuple[Completion, ...]
     warnings: tuple[str, ...]
-    whole: bool
-    """The search made pictures of the full size."""
+    full_resolution: bool
+    """The search made pictures of the generator's resolution."""
 
 
 class ViewSearch:
-    """A generator and what judges its pictures. A search starts from the best of the `encoder`'s guess, where there
-    is one, the mean latent and some random ones; where latents are normally distributed, from the likeliest."""
+    """A generator and the networks of its loss.
 
-    def __init__(self, generator: Generator, judges: Judges, encoder: Encoder | None = None) -> None:
-        self.generator, self.judges, self.encoder = generator, judges, encoder
-        self.quick = generator.reduced() if generator.w_avg.is_cuda else generator
+    A search starts from the best of the `encoder`'s guess, where there is one, the mean latent and some random ones;
+    where latents are normally distributed, from the MAP estimate.
+    """
 
-    def __call__(self, jobs: Sequence[Job]) -> list[Answer]:
-        """Jobs that ask for the same kind of search share a batch, but for L-BFGS, whose rows share a line search."""
+    def __init__(self, generator: Generator, networks: LossNetworks, encoder: Encoder | None = None) -> None:
+        self.generator, self.networks, self.encoder = generator, networks, encoder
+        self._exact = Pyramid(generator)
+        self._quick = Pyramid(generator.reduced()) if generator.w_avg.is_cuda else self._exact
+        self._map_start = MapStart(self._exact)
+
+    def __call__(self, requests: Sequence[SearchRequest]) -> list[SearchResponse | Exception]:
+        """For each request its response, or the error that ended it.
+
+        Requests for the same kind of search share a batch, except with L-BFGS, whose line search would couple them.
+        """
         batches: dict[tuple[object, ...], list[int]] = {}
-        for index, job in enumerate(jobs):
-            alone = index if job.settings.search.optimiser == "lbfgs" else None
-            kind = job.settings, job.steps, job.film, tuple(job.weights.items()), alone
+        for index, request in enumerate(requests):
+            alone = index if request.settings.search.optimiser == "lbfgs" else None
+            kind = request.settings, request.steps, request.film, tuple(request.weights.items()), alone
             batches.setdefault(kind, []).append(index)
-        answers: dict[int, Answer] = {}
+        responses: dict[int, SearchResponse | Exception] = {}
         for indices in batches.values():
-            answers |= zip(indices, self._batch([jobs[index] for index in indices]), strict=True)
-        return [answers[index] for index in range(len(jobs))]
+            responses |= zip(indices, self._search_batch([requests[index] for index in indices]), strict=True)
+        return [responses[index] for index in range(len(requests))]
 
-    def _batch(self, jobs: Sequence[Job]) -> list[Answer]:
-        generator, settings, steps = self.generator, jobs[0].settings, jobs[0].steps
-        released = settings.search.preset == "original"
-        searched, plan = (generator, ORIGINAL) if released else (self.quick, PLANS[settings.search.optimiser])
-        if generator.has_normal_latents and not released:
-            plan = plan.from_close()
-        known = [Known.of(job.shots, job.identity, generator.w_avg.device) for job in jobs]
-        objective = self._objective(Known.joined(known), jobs[0])
-        start, warnings = self._start(objective, settings.seed, released)
-        film = Film(objective, max(1, -(-steps // FRAMES))) if jobs[0].film else None
+    def submit(self, request: SearchRequest) -> SearchResponse:
+        """The response to one request, searched at once; raises what its progress raises."""
+        (response,) = self([request])
+        if isinstance(response, Exception):
+            raise response
+        return response
 
-        def tell(share: float) -> None:
-            for job in jobs:
-                job.tell(share * (_SEARCH_SHARE if settings.search.tune else 1.0))
+    def identity(self, face: Face) -> Tensor | None:
+        """[1, E] of the person in the photo, where there is a network for it."""
+        if self.networks.identity is None:
+            return None
+        device, landmarks_px = self.generator.w_avg.device, face.reconstruction.landmarks.points_px
+        return self.networks.identity(face.photo.rgb[None].to(device), landmarks_px[None].to(device))
 
-        found = search(searched, film or objective, start, plan, steps, settings.seed, tell)
-        whole, answers, row = Pyramid.of(searched, plan, settings.seed).whole(plan), [], 0
-        for job, its_known in zip(jobs, known, strict=True):
-            its_found = found.rows(row, row + len(job.shots))
-            films = [film and film.of(row + turn) for turn in range(len(job.shots))]
-            completions, its_warnings = self._completions(job, its_known, its_found, films)
-            answers.append(Answer(completions, (*warnings, *its_warnings), whole))
-            row += len(job.shots)
-        return answers
+    def _search_batch(self, requests: Sequence[SearchRequest]) -> list[SearchResponse | Exception]:
+        """Requests for the same kind of search. One whose progress raises an error ends; the others go on."""
+        settings, errors = requests[0].settings, dict[int, Exception]()
+        pyramid, plan = self._plan(requests[0])
+        device = self.generator.w_avg.device
+        targets = [Target.from_shots(request.shots, request.identity, device) for request in requests]
+        loss = ViewLoss(Target.concatenated(targets), self.networks, self.generator.w_avg, requests[0].weights)
+        start, warnings = self._start(loss, settings)
 
-    def _objective(self, known: Known, job: Job) -> Objective:
-        return Objective(known, self.judges, self.generator.w_avg, job.weights)
+        def progress(share: float) -> None:
+            for index, request in enumerate(requests):
+                try:
+                    if index not in errors:
+                        request.progress(share * (_SEARCH_SHARE if settings.search.tune else 1.0))
+                except Exception as error:
+                    errors[index] = error
+            if len(errors) == len(requests):
+                raise _AllEnded
 
-    def _start(self, objective: Objective, seed: int, released: bool) -> tuple[Tensor, tuple[str, ...]]:
-        """Where the search of each picture starts, and warnings."""
-        generator, images = self.generator, objective.known.image
-        guess = None if self.encoder is None else self.encoder(images)
-        wanted, warnings = (generator.num_ws, len(generator.w_avg)), ()
-        if guess is not None and guess.shape[1:] != wanted:
-            got, guess = tuple(guess.shape[1:]), None
-            warnings = (f"the style encoder guesses latents of shape {got}, not the generator's {wanted}; {_WITHOUT}",)
-        start = generator.w_avg.repeat(len(images), generator.num_ws, 1) if guess is None else guess
-        if released:
+        try:
+            result = search(pyramid, loss, start, plan, requests[0].steps, settings.seed, progress)
+        except _AllEnded:
+            return [errors[index] for index in range(len(requests))]
+        full_resolution = any(pyramid.usable_size(size) == self.generator.resolution for size, _ in plan.sizes_px)
+        responses: list[SearchResponse | Exception] = []
+        first = 0
+        for index, (request, target) in enumerate(zip(requests, targets, strict=True)):
+            last = first + len(target.image)
+            try:
+                if index in errors:
+                    raise errors[index]
+                completions, more = self._completions(request, target, result.items(first, last))
+                responses.append(SearchResponse(completions, (*warnings, *more), full_resolution))
+            except Exception as error:
+                responses.append(error)
+            first = last
+        return responses
+
+    def _plan(self, request: SearchRequest) -> tuple[Pyramid, Plan]:
+        """The pictures that are compared, and how to search."""
+        if request.settings.search.preset == "original":
+            pyramid, plan = self._exact, ORIGINAL
+        else:
+            pyramid, plan = self._quick, PLANS[request.settings.search.optimiser]
+            plan = plan.from_close() if self.generator.has_normal_latents else plan
+        return pyramid, replace(plan, frames=MAX_FRAMES if request.film else 0)
+
+    def _start(self, loss: ViewLoss, settings: Settings) -> tuple[Tensor, tuple[str, ...]]:
+        """Where the search of each picture starts, [N, L, W], and warnings."""
+        generator, image, warnings = self.generator, loss.target.image, ()
+        guess = None if self.encoder is None else self.encoder(image)
+        shape = generator.num_ws, len(generator.w_avg)
+        if guess is not None and guess.shape[1:] != shape:
+            warnings = (
+                f"the style encoder guesses latents of shape {tuple(guess.shape[1:])}, not the generator's {shape}; "
+                "searches start without it.",
+            )
+            guess = None
+        start = generator.w_avg.repeat(len(image), generator.num_ws, 1) if guess is None else guess
+        if settings.search.preset == "original":
             return start, warnings
         if generator.has_normal_latents:
-            return likeliest(self.quick, images, objective.known.trust, start, seed), warnings
-        random = best_of_random(self.quick, objective, len(images), _RANDOM_STARTS, seed)
-        return random if guess is None else better_start(self.quick, objective, guess, random, seed), warnings
+            return self._map_start(image, loss.target.trust, start), warnings
+        random = best_random_latents(self._quick, loss, len(image), _RANDOM_STARTS, settings.seed)
+        return random if guess is None else better_latents(self._quick, loss, guess, random), warnings
 
     def _completions(
-        self, job: Job, known: Known, found: Found, films: Sequence[Tensor | None]
-    ) -> tuple[tuple[Completion, ...], tuple[str, ...]]:
-        """A job's completions, and warnings."""
-        pictures, warnings = self._pictures(job, known, found.w_plus)
+        self, request: SearchRequest, target: Target, result: SearchResult
+    ) -> tuple[tuple[Completion, ...], list[str]]:
+        """One request's completions, and warnings."""
+        pictures, warnings = self._pictures(request, target, result.w_plus)
+        pictures, w_plus = (pictures / 2 + 0.5).clamp(0, 1).cpu(), result.w_plus.cpu()
+        frames = None if result.frames is None else result.frames.cpu()
         completions = []
-        for row, (shot, picture) in enumerate(zip(job.shots, (pictures / 2 + 0.5).clamp(0, 1).cpu(), strict=True)):
-            name, history, diverged = shot.view.name, found.history[row], found.diverged[row]
+        for index, shot in enumerate(request.shots):
+            name, history, diverged = shot.view.name, result.history[index], result.diverged[index]
             if not bool((shot.trust > 0).any()):
                 warnings.append(f"{name}: nothing is known of this view; the generator made it up.")
             if diverged and not history:
@@ -130,19 +177,66 @@ class ViewSearch:
                 continue
             if diverged:
                 warnings.append(f"{name}: the search diverged after {len(history)} steps; its best was kept.")
-            completions.append(Completion(shot, picture, found.w_plus[row].cpu(), history, films[row]))
-        return tuple(completions), tuple(warnings)
+            film = None if frames is None else frames[index]
+            completions.append(Completion(shot, pictures[index], w_plus[index], history, film))
+        return tuple(completions), warnings
 
-    def _pictures(self, job: Job, known: Known, w_plus: Tensor) -> tuple[Tensor, list[str]]:
+    def _pictures(self, request: SearchRequest, target: Target, w_plus: Tensor) -> tuple[Tensor, list[str]]:
         """[N, 3, R, R] in -1..1, by the generator or by a copy that learns this face, and warnings."""
-        if not job.settings.search.tune:
+        steps = request.settings.search.tune
+        if not steps:
             return self.generator.synthesis(w_plus), []
-        pictures, losses = tuned_pictures(
-            self.generator,
-            self._objective(known, job),
-            w_plus,
-            job.settings.search.tune,
-            lambda share: job.tell(_SEARCH_SHARE + (1 - _SEARCH_SHARE) * share),
+
+        def progress(share: float) -> None:
+            request.progress(_SEARCH_SHARE + (1 - _SEARCH_SHARE) * share)
+
+        loss = ViewLoss(target, self.networks, self.generator.w_avg, request.weights)
+        pictures, losses = tuned_pictures(self.generator, loss, w_plus, steps, progress)
+        finite = bool(torch.isfinite(losses).all())
+        return pictures, [] if finite else ["the tuning gave no finite loss; views stay as the search found them."]
+
+
+class _AllEnded(Exception):
+    """Every request of a batch was ended by its progress."""
+
+
+@dataclass
+class FaceSearch:
+    """The searches for one face, with a log for its report."""
+
+    submit: Callable[[SearchRequest], SearchResponse]
+    """`ViewSearch.submit`, or a slot of a batch of faces."""
+    settings: Settings
+    identity: Tensor | None
+    """[1, E] of the person, where there is a network for it."""
+    size_px: int
+    """Side of the generator's pictures."""
+    progress: Progress
+    warnings: list[str] = field(default_factory=list)
+    full_resolution: bool = True
+    """The last search made pictures of the generator's resolution."""
+    history: dict[str, list[float]] = field(default_factory=dict)
+    """View -> loss by step."""
+
+    def views(self, shots: tuple[Shot, ...], span: tuple[float, float]) -> tuple[Completion, ...]:
+        """The shots completed, in one batch; `span` is the progress before and after."""
+        search = self.settings.search
+        request = SearchRequest(shots, self.identity, self.settings, search.iterations, film=search.film)
+        return self._log(request, span)
+
+    def frontal(self, shot: Shot, span: tuple[float, float]) -> Completion:
+        """The frontal shot completed, with more weight on the identity."""
+        weights = {**WEIGHTS, "identity": FRONTAL_IDENTITY_WEIGHT}
+        steps = self.settings.search.iterations_frontalize
+        return self._log(SearchRequest((shot,), self.identity, self.settings, steps, weights), span)[0]
+
+    def _log(self, request: SearchRequest, span: tuple[float, float]) -> tuple[Completion, ...]:
+        (low, high), names = span, "+".join(shot.view.name for shot in request.shots)
+        response = self.submit(
+            replace(request, progress=lambda share: self.progress(names, low + (high - low) * share))
         )
-        sound = bool(torch.isfinite(losses).all())
-        return pictures, [] if sound else ["the tuning gave no finite loss; views stay as the search found them."]
+        self.warnings += response.warnings
+        self.full_resolution = response.full_resolution
+        for completion in response.completions:
+            self.history[completion.shot.view.name] = [round(loss, 4) for loss in completion.history]
+        return response.completions
