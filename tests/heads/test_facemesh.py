@@ -160,6 +160,7 @@ def test_a_head_turned_to_the_pictures_right_has_positive_yaw(
 ) -> None:
     with (assets / "faces" / "index.csv").open(newline="") as table:
         turned = [r for r in csv.DictReader(table) if r["file"].startswith("test/") and abs(float(r["yaw_deg"])) > 20]
+    assert len(turned) > 20
     for row in turned[::15]:
         fit = reconstruct_file(row["file"])
         assert fit.yaw_deg == pytest.approx(float(row["yaw_deg"]), abs=8), row["file"]
