@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ostec.landmarks.facemesh_landmarks import load_mesh_landmarks
-from ostec.networks.mobilefacenet import embeddings, load_mobilefacenet
+from ostec.networks.identity import embeddings
+from ostec.networks.mobilefacenet import load_mobilefacenet
 from ostec.networks.stylegan2 import Generator
 from ostec.networks.stylegan2_files import load_generator
 

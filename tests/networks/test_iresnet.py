@@ -9,8 +9,8 @@ import torch
 from small_iresnet import Small, embedded, small_iresnet
 
 from ostec.errors import BadWeights, MissingWeights
+from ostec.networks.identity import embeddings
 from ostec.networks.iresnet import IResNet, load_iresnet
-from ostec.networks.mobilefacenet import embeddings
 
 
 @pytest.fixture

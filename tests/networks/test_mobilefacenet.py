@@ -16,7 +16,8 @@ from ostec.errors import BadGeometry, BadWeights, MissingWeights
 from ostec.files.photos import load_photo
 from ostec.geometry.align import ARCFACE_POINTS_PX, arcface_crop, invert_affine, warp
 from ostec.geometry.warp import apply_affine, similarity
-from ostec.networks.mobilefacenet import MobileFaceNet, identity_similarity, load_mobilefacenet
+from ostec.networks.identity import identity_similarity
+from ostec.networks.mobilefacenet import MobileFaceNet, load_mobilefacenet
 from ostec.weights.shipped import DATA_DIR, read_tensors
 
 Tensors = dict[str, Tensor]

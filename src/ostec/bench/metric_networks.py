@@ -47,8 +47,9 @@ class MetricNetworks:
 
 def load_metric_networks(weights_dir: Path | None) -> MetricNetworks:
     """The networks whose files lie in one of the weights folders. Raises `BadWeights`."""
+    from ostec.networks.identity import identity_similarity
     from ostec.networks.lpips import load_lpips
-    from ostec.networks.mobilefacenet import identity_similarity, load_mobilefacenet
+    from ostec.networks.mobilefacenet import load_mobilefacenet
     from ostec.registry.sources import LPIPS, Source, first_found
     from ostec.weights.locate import find, weights_folders
 

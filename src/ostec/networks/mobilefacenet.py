@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ostec.errors import BadWeights
-from ostec.geometry.align import ARCFACE_SIZE_PX, arcface_crop, warp
+from ostec.weights.open import expecting
 from ostec.weights.tensors import channels_of, fill, read_weights, require_finite
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -148,36 +147,5 @@ class MobileFaceNet(nn.Module):
 
 def load_mobilefacenet(path: Path) -> MobileFaceNet:
     """The network in a safetensors file. Raises `MissingWeights`, `BadWeights`."""
-    tensors = read_weights(path, _REMEDY)
-    try:
-        return MobileFaceNet(tensors, str(path))
-    except BadWeights as error:
-        raise BadWeights(f"{error} {_REMEDY}") from error
-
-
-@torch.inference_mode()
-def identity_similarity(
-    net: MobileFaceNet, first: Tensor, second: Tensor, landmarks_first_px: Tensor, landmarks_second_px: Tensor
-) -> float:
-    """Cosine in -1..1 of the embeddings of two faces: higher is more alike.
-
-    Pictures [3, H, W] sRGB 0..1, of different sizes if need be; landmarks [68, 2] px, iBUG order. Raises `BadGeometry`
-    where landmarks coincide or are not finite.
-    """
-    pairs = ((first, landmarks_first_px), (second, landmarks_second_px))
-    one, other = (embeddings(net, picture[None], landmarks_px[None])[0] for picture, landmarks_px in pairs)
-    return float((one @ other).clamp(-1, 1))
-
-
-def embeddings(net: nn.Module, pictures: Tensor, landmarks_px: Tensor) -> Tensor:
-    """[N, E] of length 1, of pictures [N, 3, H, W] sRGB 0..1 with landmarks [N, 68, 2] px, iBUG order; differentiable
-    in the pictures. Raises `BadGeometry` where landmarks coincide or are not finite."""
-    crops = [_aligned(picture, points.cpu()) for picture, points in zip(pictures, landmarks_px, strict=True)]
-    return net(torch.stack(crops))
-
-
-def _aligned(picture: Tensor, landmarks_px: Tensor) -> Tensor:
-    """[3, 112, 112] crop of a picture."""
-    eyes = [landmarks_px[36:42].mean(dim=0), landmarks_px[42:48].mean(dim=0)]
-    crop_from_picture = arcface_crop(torch.stack([*eyes, landmarks_px[30], landmarks_px[48], landmarks_px[54]]))
-    return warp(picture.float(), crop_from_picture, (ARCFACE_SIZE_PX, ARCFACE_SIZE_PX))[0]
+    with expecting("a MobileFaceNet", path, _REMEDY):
+        return MobileFaceNet(read_weights(path, _REMEDY), str(path))

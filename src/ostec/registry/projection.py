@@ -18,7 +18,7 @@ from ostec.errors import BadWeights
 from ostec.geometry.raster import rasterise
 from ostec.interfaces import Generator, IdentityNet, LossNetworks
 from ostec.landmarks.facemesh_landmarks import load_mesh_landmarks
-from ostec.networks.mobilefacenet import embeddings
+from ostec.networks.identity import embeddings
 from ostec.registry import sources
 from ostec.types import Photo
 from ostec.weights.catalogue import PARTS, SMALL_GENERATOR
