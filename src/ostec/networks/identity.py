@@ -51,35 +51,32 @@ def small_crops(pictures: Tensor, points_px: Tensor) -> Tensor:
     On the pictures' device, what `arcface_crop` and `warp` make where the crop is larger than half of what it shows: a
     mean of 2 x 2 samples where it shrinks the picture, one sample where it does not.
     """
-    wanted, centres, offsets = _template(pictures.device)
-    found = points_px.double()
-    wanted_mean, found_mean = wanted.mean(dim=0), found.mean(dim=1, keepdim=True)
-    a, b = found - found_mean, wanted - wanted_mean
+    wanted, found = _template(pictures.device), points_px.double()
+    wanted_mean, found_mean = wanted.mean(dim=0), found.mean(dim=1)
+    a, b = found - found_mean[:, None], wanted - wanted_mean
     spread = a.square().sum(dim=(1, 2))
     cos = (a * b).sum(dim=(1, 2)) / spread
     sin = (a[..., 0] * b[:, 1] - a[..., 1] * b[:, 0]).sum(dim=1) / spread
-    crop_scale = (cos.square() + sin.square())[:, None, None]
-    turn = torch.stack([torch.stack([cos, -sin], dim=1), torch.stack([sin, cos], dim=1)], dim=1)
-    samples = centres + (crop_scale < 1) * offsets - wanted_mean
-    at = samples @ turn / crop_scale + found_mean
-    size = torch.stack([torch.full_like(at[..., 0], pictures.shape[axis]) for axis in (3, 2)], dim=2)
-    grid = (2 * at / size - 1).view(-1, 2 * ARCFACE_SIZE_PX, 2 * ARCFACE_SIZE_PX, 2).to(pictures)
-    crops = F.avg_pool2d(F.grid_sample(pictures, grid, padding_mode="border", align_corners=False), 2)
-    return crops + (0 * crop_scale[..., None]).to(pictures)  # of NaN positions it makes colours of the border
+    crop_scale = cos.square() + sin.square()
+    x_axis, y_axis = (torch.stack(axis, dim=1) / crop_scale[:, None] for axis in ((cos, -sin), (sin, cos)))
+    samples = 2 if max(pictures.shape[2:]) > ARCFACE_SIZE_PX else 1  # none is smaller than its crop otherwise
+    steps = torch.arange(samples * ARCFACE_SIZE_PX, device=pictures.device, dtype=torch.float64)
+    inner = (steps % samples - (samples - 1) / 2) / samples
+    at = (steps // samples + 0.5) + (crop_scale < 1)[:, None] * inner
+    x, y = (at - mean for mean in wanted_mean)
+    places = x[:, None, :, None] * x_axis[:, None, None] + y[:, :, None, None] * y_axis[:, None, None]
+    width_height = torch.full_like(wanted_mean, pictures.shape[3])
+    width_height[1:] = pictures.shape[2]
+    grid = (2 / width_height) * (places + found_mean[:, None, None]) - 1
+    crops = F.grid_sample(pictures, grid.to(pictures), padding_mode="border", align_corners=False)
+    return F.avg_pool2d(crops, samples) + (0 * crop_scale).to(pictures)[:, None, None, None]  # NaN stays NaN
 
 
 @lru_cache(maxsize=4)
 @torch.inference_mode(False)
-def _template(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Where the five points should lie, the pixel centres of the crop, each four times, and a quarter pixel from them.
-
-    [5, 2], [M, 2] and [M, 2] float64; kept, because each would be a transfer to the device.
-    """
-    steps = torch.arange(2 * ARCFACE_SIZE_PX)
-    parts = (steps // 2 + 0.5, steps % 2 * 0.5 - 0.25)
-    grids = (torch.stack(torch.meshgrid(part, part, indexing="xy"), dim=2).view(-1, 2) for part in parts)
-    centres, offsets = (grid.to(device, torch.float64) for grid in grids)
-    return ARCFACE_POINTS_PX.to(device, torch.float64), centres, offsets
+def _template(device: torch.device) -> Tensor:
+    """Where the five points should lie, [5, 2] float64; kept, because it would be a transfer at each step."""
+    return ARCFACE_POINTS_PX.to(device, torch.float64)
 
 
 def _crop(picture: Tensor, points_px: Tensor) -> Tensor:
