@@ -1,0 +1,108 @@
+"""The pages name functions, files and command lines that exist."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import re
+import shlex
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ostec import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "ostec"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "THIRD_PARTY.md", *sorted((ROOT / "docs").rglob("*.md"))]
+ROOMS = {path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+OTHER_PEOPLES_FILES = {"decalib/deca.py", "utils/util.py", "networks/graph.py"}
+"""Named in the pages, of other repositories."""
+COMMAND = re.compile(r"(?:^|`)(?:\$ )?(?:ostec|python (?:-m ostec|run_ostec\.py)) ([^`\n]*(?:\\\n[^`\n]*)*)", re.MULTILINE)
+
+
+def found(dotted: str) -> Any:
+    """What `module.function` or `module` of the package is. Raises `AttributeError`, `ImportError`."""
+    parts, value = dotted.split("."), import_module("ostec")
+    for depth, part in enumerate(parts):
+        try:
+            value = import_module(".".join(("ostec", *parts[: depth + 1])))
+        except ModuleNotFoundError:
+            value = getattr(value, part)
+    return value
+
+
+def test_the_functions_of_the_algorithm_exist() -> None:
+    text = (ROOT / "docs" / "algorithm.md").read_text(encoding="utf-8")
+    names = [name for name in re.findall(r"`(\w+(?:\.\w+)+)`", text) if name.split(".")[0] in ROOMS]
+    assert len(set(names)) > 30
+    wrong = []
+    for name in names:
+        try:
+            found(name)
+        except (AttributeError, ImportError):
+            wrong.append(name)
+    assert wrong == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_files_that_a_page_names_exist(page: Path) -> None:
+    named = set(re.findall(r"(?<![\w./])((?:[\w-]+/)+[\w-]+\.(?:py|md|npz|safetensors|jpg))", page.read_text("utf-8")))
+    folders = (ROOT, SOURCE, page.parent, SOURCE / "data")
+    missing = {name for name in named if not any((folder / name).exists() for folder in folders)}
+    assert missing <= OTHER_PEOPLES_FILES | {name for name in missing if name.split("/")[0] in ("out", "images")}
+
+
+@functools.cache
+def help_of(*subcommands: str) -> str:
+    out = io.StringIO()
+    with pytest.raises(SystemExit), contextlib.redirect_stdout(out):
+        cli.main([*subcommands, "--help"])
+    return out.getvalue().replace("_", "-")
+
+
+def flags_exist(words: list[str]) -> list[str]:
+    """Flags of a command line, words after `ostec`, that its subcommand does not have."""
+    subcommands = words[:2] if words[0] == "bench" else words[:1]
+    flags = {word.split("=")[0] for word in words if re.match(r"--?[A-Za-z]", word)} - {"--help"}
+    text = help_of(*subcommands)
+    return [f for f in flags if not re.search(rf"(?<![\w-]){re.escape(f.replace('_', '-'))}(?![\w-])", text)]
+
+
+def command_lines() -> list[tuple[str, list[str]]]:
+    """(page, words after `ostec`) of every command line of the pages."""
+    lines = []
+    for page in PAGES:
+        for line in COMMAND.findall(page.read_text("utf-8")):
+            plain = re.sub(r"[\[\]…]|\\\n", " ", line.split("#")[0]).replace("|", " ")
+            words = shlex.split(plain.strip().rstrip(".,;:"))
+            if words and words[0] != "--version":
+                lines.append((page.name, words))
+    return lines
+
+
+def test_the_pages_command_lines_have_flags_that_exist() -> None:
+    lines = command_lines()
+    assert {words[0] for _, words in lines} == {"run", "demo", "transfer", "models", "bench"}
+    assert len({flag for _, words in lines for flag in words if flag.startswith("-")}) > 15
+    assert {f"{page}: {flag}" for page, words in lines for flag in flags_exist(words)} == set()
+
+
+def test_the_options_that_the_pages_explain_exist() -> None:
+    """First cells of tables whose head says that they hold options or settings of `ostec run`."""
+    known, explained = help_of("run"), set()
+    for page in (ROOT / "README.md", ROOT / "docs" / "settings.md"):
+        for cell in re.findall(r"^\| (`-[^|\n]*(?:\\?\|[^|\n]*)*?`) \|", page.read_text("utf-8"), re.MULTILINE):
+            explained |= set(re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", cell))
+    assert len(explained) > 15
+    assert {f for f in explained if not re.search(rf"(?<![\w-]){f.replace('_', '-')}(?![\w-])", known)} == set()
+
+
+def test_a_wrong_flag_and_a_wrong_function_would_be_seen() -> None:
+    assert flags_exist(["run", "--source_dir", "a", "--no-such-flag"]) == ["--no-such-flag"]
+    assert flags_exist(["bench", "speed", "--protocol", "scan"]) == ["--protocol"]
+    with pytest.raises(AttributeError):
+        found("geometry.raster.no_such_function")
