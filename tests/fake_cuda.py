@@ -6,9 +6,11 @@ Inside `with FakeCuda() as cuda:`
   so does every operation on them, also those of the backward pass. Their numbers are computed by the CPU.
 - An operation on tensors of both devices raises what CUDA raises. Only CPU tensors without dimensions may take part,
   and CPU indices may select from a CUDA tensor.
-- `.numpy()` and `np.asarray` of a CUDA tensor raise, and so does a CUDA draw from a generator of the CPU.
+- `.numpy()` and `np.asarray` of a CUDA tensor raise, and so does a draw from a generator of the other device.
 - Copies between the devices and operations that make the CPU wait for the GPU are counted, by the line that asked.
-- `torch.autocast("cuda")` is autocast of the CPU, so that bfloat16 is real; `torch.cuda.is_available()` is true.
+- `torch.autocast("cuda")` is autocast of the CPU, so that bfloat16 is real, and convolutions round to TF32 where torch
+  is allowed to, as it is by default.
+- `torch.cuda.is_available()` is true.
 - Threads that are started inside take part.
 
 How it works: the device is a mark on a tensor's storage, so that views share it. A `TorchFunctionMode` rewrites what
@@ -48,6 +50,8 @@ _WAITING = frozenset(
     "_linalg_check_errors _linalg_eigh _linalg_svd linalg_lstsq".split()
 )
 """Operations after which the CPU knows something of the GPU."""
+_TF32 = {"convolution": "cudnn", "convolution_backward": "cudnn", "mm": "matmul", "bmm": "matmul", "addmm": "matmul"}
+"""Operations that a GPU computes in TF32, and the flag that allows it."""
 _INDEXING = frozenset({"index", "index_put", "index_put_", "_index_put_impl_"})
 _STRICT = frozenset({"stack", "cat", "gather", "index_select", "scatter", "scatter_add", "index_add", "index_copy"})
 """Operations that take no CPU tensors, not even without dimensions."""
@@ -76,6 +80,7 @@ class FakeCuda:
 
         self._patches.enter_context(patch.object(threading.Thread, "run", run_inside))
         self._patches.enter_context(patch.object(torch, "autocast", autocast_on_cpu))
+        self._patches.enter_context(patch.object(torch, "Generator", _Generator))
         for name, function in self._module().items():
             self._patches.enter_context(patch.object(torch.cuda, name, function))
         self._modes.enter_context(self._in_this_thread())
@@ -142,6 +147,16 @@ class FakeCuda:
         }
 
 
+class _Generator(torch.Generator):
+    """One of the CPU that says where it is."""
+
+    def __new__(cls, device: Any = _CPU) -> _Generator:
+        return super().__new__(cls, _CPU if _kind(device) == _CUDA else device)
+
+    def __init__(self, device: Any = _CPU) -> None:
+        self.fake_device = _kind(device)
+
+
 class _Functions(TorchFunctionMode):
     """Rewrites what names a device."""
 
@@ -197,10 +212,12 @@ class _Functions(TorchFunctionMode):
         return made
 
     def _check_generator(self, args: tuple[Any, ...], kwargs: dict[str, Any], device: str | None) -> None:
-        if kwargs.get("generator") is None:
+        generator = kwargs.get("generator")
+        if generator is None:
             return
-        if device == _CUDA or (device is None and any(device_of(x) == _CUDA for x in _tensors(args))):
-            raise RuntimeError("Expected a 'cuda' device type for generator but found 'cpu'")
+        drawn = device or next((device_of(x) for x in _tensors(args)), _CPU)
+        if drawn != (own := getattr(generator, "fake_device", _CPU)):
+            raise RuntimeError(f"Expected a '{drawn}' device type for generator but found '{own}'")
 
     def _to(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         device, plain = None, []
@@ -286,7 +303,8 @@ class _Operations(TorchDispatchMode):
                 if by_device[_CPU]:
                     self._check(func, name, args, by_device[_CPU])
                 self._count(name, args)
-            out = func(*args, **kwargs)
+            rounded = by_device[_CUDA] and name in _TF32 and _allows_tf32(_TF32[name])
+            out = func(*(_in_tf32(x) for x in args), **kwargs) if rounded else func(*args, **kwargs)
             device = next((device for device in (_CUDA, _CPU) if by_device[device]), _EITHER)
             for x in by_device[_EITHER]:
                 mark(x, device if x.ndim else _EITHER)
@@ -331,6 +349,17 @@ class _Operations(TorchDispatchMode):
             selects = any(i.dtype in (torch.bool, torch.uint8) for i in indices)
             if selects and (name == "index" or args[2].numel() > 1):
                 self.fake.count("sync")
+
+
+def _allows_tf32(flag: str) -> bool:
+    return torch.backends.cudnn.allow_tf32 if flag == "cudnn" else torch.backends.cuda.matmul.allow_tf32
+
+
+def _in_tf32(x: Any) -> Any:
+    """A float32 tensor with 10 bits of mantissa, to nearest."""
+    if not isinstance(x, Tensor) or x.dtype != torch.float32:
+        return x
+    return ((x.contiguous().view(torch.int32) + (1 << 12)) & ~((1 << 13) - 1)).view(torch.float32).view_as(x)
 
 
 def device_of(x: Tensor) -> str:

@@ -102,6 +102,10 @@ def test_draws_need_a_generator_of_their_device(cuda: FakeCuda) -> None:
         with pytest.raises(RuntimeError, match="generator"):
             wrong()
     assert torch.randn(2, generator=draw).to("cuda").is_cuda
+    draw = torch.Generator("cuda").manual_seed(0)
+    assert torch.randn(2, generator=draw, device="cuda").is_cuda
+    with pytest.raises(RuntimeError, match="generator"):
+        torch.randn(2, generator=draw)
 
 
 def test_copies_are_counted(cuda: FakeCuda) -> None:
@@ -155,7 +159,7 @@ def test_modules_move_with_their_weights(cuda: FakeCuda) -> None:
     assert all(x.is_cuda for x in moved.state_dict().values())
     assert all(isinstance(x, nn.Parameter) for x in moved.parameters())
     x = torch.rand(2, 3, 8, 8)
-    torch.testing.assert_close(moved(x.to("cuda")).cpu(), net()(x))
+    torch.testing.assert_close(moved(x.to("cuda")).cpu(), net()(x), rtol=0, atol=2e-3)
     with pytest.raises(RuntimeError, match="same device"):
         moved(x)
     copied = copy.deepcopy(moved)
@@ -190,6 +194,15 @@ def test_autocast_rounds(cuda: FakeCuda) -> None:
     with torch.autocast("cuda", torch.bfloat16):
         out = F.conv2d(x, weight)
     assert out.dtype == torch.bfloat16 and out.is_cuda
+
+
+def test_convolutions_round_to_tf32_where_they_may(cuda: FakeCuda) -> None:
+    x, weight = torch.rand(1, 3, 8, 8), torch.rand(4, 3, 3, 3)
+    here, there = F.conv2d(x, weight), F.conv2d(x.to("cuda"), weight.to("cuda")).cpu()
+    assert 2e-5 < float((there / here - 1).abs().max()) < 2**-10
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        assert torch.equal(F.conv2d(x.to("cuda"), weight.to("cuda")).cpu(), here)
+    assert torch.equal((x.to("cuda") @ x.to("cuda")).cpu(), x @ x)
 
 
 def test_threads_take_part(cuda: FakeCuda) -> None:
