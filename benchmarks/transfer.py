@@ -17,8 +17,7 @@ from pathlib import Path
 import torch
 import tyro
 
-from ostec.mesh_transfer.inputs import source_mesh, target_mesh
-from ostec.mesh_transfer.run import transfer
+from ostec.mesh_transfer.run import source_mesh, target_mesh, transfer
 from ostec.registry import components
 
 

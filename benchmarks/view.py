@@ -53,7 +53,7 @@ class Clock:
 
 def turn(face: Face, atlas: Atlas, base: Tensor, size_px: int, clock: Clock) -> Atlas:
     """All views, each taken as it was rendered; gives the atlas of them."""
-    photo, inside = atlas.textures[0], face.texels.inside
+    photo, inside = atlas.photo, face.texels.inside
     keep = inside & (photo.confidence >= TRUSTED)
     texture = stitch(atlas, inside, keep, base)
 
@@ -87,7 +87,7 @@ def main() -> None:
         texels = bake_texels(reconstruction, (options.texture, options.texture), rasterise)
         seen = unwrap(photo.rgb, reconstruction.camera, reconstruction, texels, rasterise, skin)
         face = Face(photo, reconstruction, skin, texels, "soft")
-        atlas = Atlas().add("photo", seen, PHOTO_PRIORITY["soft"])
+        atlas = Atlas().add("photo", seen, PHOTO_PRIORITY["soft"], "photo")
         base = parts.completer(face, atlas, Settings(), lambda stage, done: None).texture.rgb
         turn(face, atlas, base, options.size, Clock())
         for _ in range(3):

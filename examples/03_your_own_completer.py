@@ -14,7 +14,7 @@ from ostec.types import Completed, UVTexture
 
 
 def paint_unseen(face, atlas, settings, progress):
-    seen = atlas.textures[0]
+    seen = atlas.photo
     magenta = torch.tensor([1.0, 0.0, 1.0])[:, None, None]
     rgb = torch.where(seen.confidence > 0.4, seen.rgb, magenta)
     return Completed(UVTexture(rgb * face.texels.inside, seen.confidence))

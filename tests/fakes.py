@@ -17,7 +17,7 @@ from ostec.batch.run import Event, Options, Summary, run_batch
 from ostec.errors import NoFace
 from ostec.files.photos import write_atomically
 from ostec.geometry.raster import rasterise
-from ostec.interfaces import Completer, Detector, Parts, Progress, Writer
+from ostec.interfaces import Completer, Detector, Parts, Progress
 from ostec.settings import Settings
 from ostec.types import (
     Atlas,
@@ -59,7 +59,7 @@ def segment(photo: Photo, reconstruction: Reconstruction) -> SkinMask:
 
 def complete(face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
     """Leaves unseen texels as they are, and brings a view along so that none is rendered."""
-    seen = atlas.textures[0]
+    seen = atlas.photo
     camera = face.reconstruction.camera
     view = View("front", 0.0, 0.0, 0.0, 1.0)
     shot = Shot(view, torch.zeros(3, 8, 8), torch.zeros(8, 8), torch.zeros(68, 2), camera)
@@ -79,10 +79,20 @@ def write(result: Result, save_dir: Path, name: str, formats: tuple[str, ...]) -
 
 
 @dataclass
+class FakeWriter:
+    """Saves by a function like `write`, and encodes nothing."""
+
+    save: Callable[[Result, Path, str, tuple[str, ...]], Mapping[str, Path]]
+
+    def encode(self, result: Result, name: str, formats: tuple[str, ...]) -> Mapping[str, bytes]:
+        return {}
+
+
+@dataclass
 class FakeChoice:
     """Counts how often the parts are built."""
 
-    writer: Writer = write
+    writer: Callable[[Result, Path, str, tuple[str, ...]], Mapping[str, Path]] = write
     detector: Detector = detect
     names: Mapping[str, str] = field(default_factory=lambda: {"completer": "fake"})
     licences: Mapping[str, str] = field(default_factory=dict)
@@ -92,7 +102,14 @@ class FakeChoice:
     def load(self) -> Parts:
         self.loads += 1
         return Parts(
-            self.detector, reconstruct, segment, rasterise, self.completer, self.writer, self.names, self.licences
+            self.detector,
+            reconstruct,
+            segment,
+            rasterise,
+            self.completer,
+            FakeWriter(self.writer),
+            self.names,
+            self.licences,
         )
 
 

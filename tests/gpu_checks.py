@@ -98,15 +98,15 @@ def scene(yaw_deg: float = 20.0) -> tuple[Face, Atlas]:
     texels = bake_texels(reconstruction, (TEXTURE_PX, TEXTURE_PX), rasterise)
     seen = unwrap(photo.rgb, reconstruction.camera, reconstruction, texels, rasterise, all_skin())
     face = Face(photo, reconstruction, all_skin(), texels, "soft")
-    return face, Atlas().add("photo", seen, PHOTO_PRIORITY["soft"])
+    return face, Atlas().add("photo", seen, PHOTO_PRIORITY["soft"], "photo")
 
 
 @cache
 def shots(count: int = 2) -> Any:
     """Views of the painted head, rendered."""
     face, atlas = scene()
-    known = (atlas.textures[0].confidence >= TRUSTED).float()
-    rgb = atlas.textures[0].rgb
+    known = (atlas.photo.confidence >= TRUSTED).float()
+    rgb = atlas.photo.rgb
     return tuple(shoot(face.reconstruction, rgb, known, v, SIDE_PX, rasterise) for v in plan_views("hard")[:count])
 
 

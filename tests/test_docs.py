@@ -52,7 +52,9 @@ def test_the_functions_of_the_algorithm_exist() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_files_that_a_page_names_exist(page: Path) -> None:
-    named = set(re.findall(r"(?<![\w./])((?:[\w-]+/)+[\w-]+\.(?:py|md|npz|safetensors|jpg))\b", page.read_text("utf-8")))
+    named = set(
+        re.findall(r"(?<![\w./])((?:[\w-]+/)+[\w-]+\.(?:py|md|npz|safetensors|jpg))\b", page.read_text("utf-8"))
+    )
     folders = (ROOT, SOURCE, page.parent, SOURCE / "data")
     missing = {name for name in named if not any((folder / name).exists() for folder in folders)}
     assert {name for name in missing - OTHER_PEOPLES_FILES if name.split("/")[0] not in WRITTEN_TO} == set()

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 import ostec
 from ostec.files.photos import load_photo
-from ostec.geometry.align import ffhq_crop, warp
-from ostec.geometry.warp import apply_affine
+from ostec.geometry.align import apply_affine, ffhq_crop
+from ostec.geometry.sampling import pixels_inside, warp
 from ostec.interfaces import Parts
 
 _WORKERS = 2
@@ -85,12 +85,12 @@ def cut_face(path: Path, parts: Parts, size_px: int) -> FaceCrop | str:
 def warp_mirrored(photo: Tensor, crop_from_photo: Tensor, size_px: int) -> tuple[Tensor, Tensor]:
     """([3, S, S], [S, S] bool): the crop of a photo [3, H, W], and what of it lies inside the photo. Outside, the photo
     goes on as its mirror image, which blurs away from the border."""
-    _, inside = warp(photo, crop_from_photo, (size_px, size_px))
+    inside = pixels_inside(crop_from_photo, (photo.shape[1], photo.shape[2]), (size_px, size_px))
     margin = min(photo.shape[1:]) - 1
     mirrored = F.pad(photo[None], [margin] * 4, mode="reflect")[0]
     shifted = crop_from_photo.clone()
     shifted[:, 2] -= crop_from_photo[:, :2] @ torch.full((2,), float(margin), dtype=crop_from_photo.dtype)
-    crop = warp(mirrored, shifted, (size_px, size_px))[0]
+    crop = warp(mirrored, shifted, (size_px, size_px))
     far = _blurred((~inside).float()[None], size_px // 16)
     return torch.lerp(crop, _blurred(crop, size_px // 8), (2 * far - 1).clamp(0, 1)), inside
 

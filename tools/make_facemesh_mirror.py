@@ -19,7 +19,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 import ostec.files.photos
-from ostec.geometry.warp import similarity, warp
+from ostec.geometry.align import square_crop
+from ostec.geometry.sampling import warp
 from ostec.networks.facemesh_net import CROP_PER_BOX, CROP_PX, FaceMeshNet
 from ostec.weights.shipped import DATA_DIR, read_tensors
 
@@ -40,7 +41,7 @@ def crops(faces: Path) -> Iterator[Tensor]:
         x0, y0, x1, y1 = (float(row[f"face_{corner}_px"]) for corner in ("x0", "y0", "x1", "y1"))
         centre, side_px = torch.tensor([(x0 + x1) / 2, (y0 + y1) / 2]), CROP_PER_BOX * max(x1 - x0, y1 - y0)
         photo = ostec.files.photos.load_photo(faces / row["file"])
-        yield warp(photo.rgb, similarity(centre, side_px, 0.0, CROP_PX), (CROP_PX, CROP_PX))
+        yield warp(photo.rgb, square_crop(centre, side_px, 0.0, CROP_PX), (CROP_PX, CROP_PX))
 
 
 @torch.inference_mode()

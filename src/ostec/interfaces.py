@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -20,6 +19,7 @@ from ostec.types import (
     Photo,
     Reconstruction,
     SkinMask,
+    Writer,
 )
 
 Progress = Callable[[str, float], Any]
@@ -61,7 +61,7 @@ class Completer(Protocol):
     """Fills in what the photo does not show."""
 
     def __call__(self, face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
-        """`atlas` holds what the photo showed, under the name "photo"."""
+        """`atlas` holds what the photo showed, (`atlas.photo`)."""
         ...
 
 
@@ -173,12 +173,6 @@ class LossNetworks:
     perception: PerceptualNet | None = None
     discriminator: Callable[[Tensor], Tensor] | None = None
     """[1, 3, R, R] in -1..1, R the generator's resolution, to logits [1, 1]."""
-
-
-class Writer(Protocol):
-    """Writes a result's files; returns their paths by kind."""
-
-    def __call__(self, result: Any, save_dir: Path, name: str, formats: tuple[str, ...]) -> Mapping[str, Path]: ...
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 from ostec._version import __version__
 from ostec.errors import Cancelled, NoFace
 from ostec.geometry.camera import clip_matrix
-from ostec.geometry.render import portrait_camera, render
+from ostec.geometry.render import over_background, portrait_camera, render
 from ostec.geometry.texels import bake_texels
 from ostec.interfaces import Parts, Progress
 from ostec.settings import Settings
@@ -61,7 +61,7 @@ def complete_face(
         mode = choose_mode(settings.mode, reconstruction.yaw_deg)
         face = Face(photo, reconstruction, skin, texels, mode)
         face = replace(face, features=feature_texture(face, seen, parts.rasterise))
-        atlas = Atlas().add("photo", seen, PHOTO_PRIORITY[mode])
+        atlas = Atlas().add("photo", seen, PHOTO_PRIORITY[mode], "photo")
         completed = parts.completer(face, atlas, settings, watch.within(0.4, 0.75))
     with watch("finish", 0.75):
         seen, texture = with_features(seen, face), with_features(completed.texture, face)
@@ -84,18 +84,6 @@ def frontal_portrait(face: Reconstruction, rgb: Tensor, size_px: int, parts: Par
     camera = portrait_camera(face, 0.0, 0.0, 0.0, size_px)
     image, covered = render(face, rgb, camera, parts.rasterise)
     return over_background(image, covered)
-
-
-def over_background(image: Tensor, covered: Tensor, grey: float = 0.93, feather: float = 1 / 40) -> Tensor:
-    """[3, H, W]: `image` where `covered` [H, W], fading to grey over the last `feather` of its width."""
-    reach = max(3, int(image.shape[1] * feather) | 1)
-    pool = torch.nn.functional.avg_pool2d
-    soft = covered.float()[None, None]
-    for _ in range(2):
-        soft = pool(soft, reach, 1, reach // 2)
-    alpha = ((soft - 0.5) * 2).clamp(0, 1)[0] * covered
-    alpha = alpha * alpha * (3 - 2 * alpha)
-    return image * alpha + grey * (1 - alpha)
 
 
 def picture_views(face: Face, seen: UVTexture, texture: UVTexture, parts: Parts) -> tuple[Completion, ...]:

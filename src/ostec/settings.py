@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 from ostec.errors import BadSettings
 
+FORMATS = ("png", "obj", "glb")
+"""Files that a face can be written as."""
+
 
 @dataclass(frozen=True)
 class SearchSettings:

@@ -7,13 +7,15 @@ The head frame is glTF's: metres, x to the subject's left, y up, z out of the fa
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
+
+from ostec.settings import FORMATS
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Photo:
     rgb: Tensor
     """[3, H, W], sRGB 0..1."""
     name: str
-    """What errors and reports call it; for a file, its path."""
+    """Used in errors and reports; for a file, its path."""
     sha256: str = ""
     """Of the file's bytes, or of the pixels where there is no file."""
 
@@ -57,7 +59,7 @@ class Landmarks:
 
 
 class FacePart(IntEnum):
-    """What a triangle of a head belongs to; right and left are the subject's."""
+    """Which part of the head a triangle belongs to; right and left are the subject's."""
 
     SKIN = 0
     RIGHT_EYE = 1
@@ -65,15 +67,15 @@ class FacePart(IntEnum):
     RIGHT_SOCKET = 3
     LEFT_SOCKET = 4
     MOUTH = 5
-    """The hollow behind the lips."""
+    """The inside of the mouth, behind the lips."""
     GUMS = 6
-    """And the tongue."""
+    """Gums and tongue."""
     TEETH = 7
 
 
 @dataclass(frozen=True)
 class Topology:
-    """What all meshes of one face model share. Two faces of one model hold the same object."""
+    """What all meshes of one face model have in common. Two faces of one model hold the same object."""
 
     faces: Tensor
     """[F, 3] int64 vertex indices, counter-clockwise seen from outside."""
@@ -82,18 +84,27 @@ class Topology:
     uv_faces: Tensor
     """[F, 3] int64 indices into `uv`, corner by corner as in `faces`."""
     landmark_vertices: Tensor
-    """[68] int64, iBUG order."""
+    """[68] int64, iBUG order; empty where they are not known."""
     paintable: Tensor
     """[V] bool: the texture around this vertex is to be completed."""
     mirror: Tensor | None
     """[V] int64 involution onto the vertex of the other side, or None. With it, u -> 1 - u mirrors the texture."""
     name: str = ""
     facemesh_uv: Tensor | None = None
-    """[V, 2]: where the vertex lies on the FaceMesh head's chart, NaN beyond it; None where that is not known."""
+    """[V, 2]: position on the FaceMesh head's UV chart, NaN outside it; None where that is not known."""
     parts: Tensor | None = None
     """[F] int64, values of `FacePart`; None where all is skin."""
-    openness: Tensor | None = None
-    """[V] 0..1: how much of the light around reaches the vertex, 1 outside cavities; None where that is not known."""
+    ambient_occlusion: Tensor | None = None
+    """[V] 0..1: share of the ambient light that reaches the vertex, 1 outside cavities; None where not known."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The surface of a head."""
+
+    vertices: Tensor
+    """[V, 3]. Of a reconstruction: head frame, metres."""
+    topology: Topology
 
 
 @dataclass(frozen=True)
@@ -112,12 +123,9 @@ class Camera:
 
 
 @dataclass(frozen=True)
-class Reconstruction:
-    """A fitted 3D face."""
+class Reconstruction(Shape):
+    """A fitted 3D face: `vertices` and `topology` of a `Shape`, and how the photo shows it."""
 
-    vertices: Tensor
-    """[V, 3], head frame, metres."""
-    topology: Topology
     camera: Camera
     """Head -> pixels of the upright photo."""
     landmarks: Landmarks
@@ -131,31 +139,30 @@ class Reconstruction:
 
 @dataclass(frozen=True)
 class Mesh:
-    """A head as a file has it: in any unit, turned anyhow."""
+    """A head from a file: in any unit and orientation, without known landmarks."""
 
-    head: Reconstruction
-    """Vertices and topology; nothing is known of landmarks and camera."""
+    shape: Shape
     rgb: Tensor | None
     """[3, H, W] sRGB 0..1: its texture."""
     name: str
-    """What errors call it; for a file, its path."""
+    """Used in errors; for a file, its path."""
 
 
 @dataclass(frozen=True)
 class SkinMask:
-    """Which part of the photo shows this person's skin and facial features, and nothing in front of them."""
+    """Where the photo shows this person's skin and facial features with nothing in front of them."""
 
     alpha: Tensor
     """[S, S], 0 = hair, hand, glasses, background or unsure; 1 = face."""
     mask_from_photo: Tensor
     """[2, 3] affine, photo px -> mask px."""
     person: Tensor | None = None
-    """[S, S], 1 = this person including hair, or None where not known."""
+    """[S, S], 1 = this person including hair; None where not known."""
 
 
 @dataclass(frozen=True)
 class Fragments:
-    """What a rasteriser saw in each pixel."""
+    """What a rasteriser found in each pixel."""
 
     triangle: Tensor
     """[H, W] int64, -1 where nothing was hit."""
@@ -167,7 +174,7 @@ class Fragments:
 
 @dataclass(frozen=True)
 class Texels:
-    """Where each texel lies on one face, baked once."""
+    """Where each texel lies on one face."""
 
     inside: Tensor
     """[Hu, Wu] bool: the texel lies on a paintable triangle."""
@@ -183,7 +190,7 @@ class Texels:
 
 @dataclass(frozen=True)
 class View:
-    """A direction to look at the face from (METHOD: the paper's section 3.3)."""
+    """A direction to look at the face from (paper, section 3.3)."""
 
     name: str
     pitch_deg: float
@@ -201,7 +208,7 @@ class Shot:
     image: Tensor
     """[3, R, R]."""
     trust: Tensor
-    """[R, R], 1 where the image is known, 0 where it is to be invented."""
+    """[R, R], 1 where the image is known, 0 where it is to be completed."""
     landmarks_px: Tensor
     """[68, 2]."""
     camera: Camera
@@ -215,11 +222,11 @@ class Completion:
     image: Tensor
     """[3, R, R]."""
     latent: Tensor | None = None
-    """[L, W] W+ code of a generator, where one was searched."""
+    """[L, W] W+ code of a generator, where one was optimised."""
     history: tuple[float, ...] = ()
     """Loss by step."""
     film: Tensor | None = None
-    """[T, 3, S, S] uint8: pictures of the search in turn, where they were asked for."""
+    """[T, 3, S, S] uint8: pictures of the search in order, where they were requested."""
 
 
 @dataclass(frozen=True)
@@ -231,34 +238,55 @@ class UVTexture:
     confidence: Tensor
     """[Hu, Wu]: cosine of the best view, -1 where no view saw the texel."""
     std: Tensor | None = None
-    """[Hu, Wu], sRGB 0..1: standard deviation of the colour that is to be expected, 0 where it was seen; None where
-    whoever completed the texture cannot tell."""
+    """[Hu, Wu], sRGB 0..1: expected standard deviation of the colour, 0 where it was seen; None where the completer
+    does not estimate it."""
+
+
+@dataclass(frozen=True)
+class AtlasEntry:
+    """What one picture shows of the face."""
+
+    name: str
+    texture: UVTexture
+    priority: float
+    kind: Literal["photo", "view"]
+    """A photo of the person, or a completed view."""
 
 
 @dataclass(frozen=True)
 class Atlas:
-    """The views unwrapped so far and who owns each texel."""
+    """The pictures unwrapped so far, and which of them owns each texel."""
 
-    names: tuple[str, ...] = ()
-    textures: tuple[UVTexture, ...] = ()
-    priorities: tuple[float, ...] = ()
+    entries: tuple[AtlasEntry, ...] = ()
 
-    def add(self, name: str, texture: UVTexture, priority: float) -> Atlas:
-        """A new atlas with one more view."""
-        return replace(
-            self,
-            names=(*self.names, name),
-            textures=(*self.textures, texture),
-            priorities=(*self.priorities, priority),
-        )
+    def add(self, name: str, texture: UVTexture, priority: float, kind: Literal["photo", "view"] = "view") -> Atlas:
+        """A new atlas with one more entry."""
+        return Atlas((*self.entries, AtlasEntry(name, texture, priority, kind)))
+
+    @property
+    def photos(self) -> tuple[AtlasEntry, ...]:
+        """The entries that are photos."""
+        return tuple(entry for entry in self.entries if entry.kind == "photo")
+
+    @property
+    def photo(self) -> UVTexture:
+        """The texture of the only photo. Raises `ValueError` where there is none, or several."""
+        (entry,) = self.photos
+        return entry.texture
+
+    @property
+    def textures(self) -> tuple[UVTexture, ...]:
+        """Of all entries, in order."""
+        return tuple(entry.texture for entry in self.entries)
 
     def scores(self) -> Tensor:
-        """[N, Hu, Wu]: confidence times priority, in -1..1; -1 where the view did not see the texel."""
-        views = zip(self.textures, self.priorities, strict=True)
-        return torch.stack([torch.where(t.confidence > -1, (t.confidence * p).clamp(-1, 1), -1.0) for t, p in views])
+        """[N, Hu, Wu]: confidence times priority, in -1..1; -1 where the entry did not see the texel."""
+        views = ((entry.texture.confidence, entry.priority) for entry in self.entries)
+        return torch.stack([torch.where(c > -1, (c * priority).clamp(-1, 1), -1.0) for c, priority in views])
 
     def owner(self) -> Tensor:
-        """[Hu, Wu] int64: the view with the highest score, the earlier one on a tie; -1 where none saw the texel."""
+        """[Hu, Wu] int64: index of the entry with the highest score, the earlier one on a tie; -1 where none saw the
+        texel."""
         best, index = self.scores().max(dim=0)
         return torch.where(best > -1, index, -1)
 
@@ -274,7 +302,7 @@ class Face:
     mode: Literal["soft", "hard"]
     """soft keeps the photo's texels where they are trusted; hard keeps only the photo's colours."""
     features: UVTexture | None = None
-    """Eyes, teeth and the inside of the mouth, of heads that have them apart from the skin."""
+    """Texture of eyes, teeth and the inside of the mouth; None for heads without these parts."""
 
 
 @dataclass(frozen=True)
@@ -289,37 +317,16 @@ class Completed:
     """For the report: `loss_terms`, `loss_history`, `warnings`."""
 
 
-@dataclass(frozen=True)
-class TransferResult:
-    """A texture carried over to another mesh."""
+class Writer(Protocol):
+    """Turns a result into files: the texture, the meshes of `formats`, frontal picture, report and sheet."""
 
-    source: Mesh
-    target: Mesh
-    """With its new texture `rgb`, else as it was."""
-    upright_source: Tensor
-    """[V, 3]: the source's vertices in the head frame, metres, as nearly as can be told."""
-    upright_target: Tensor
-    """[V, 3]: likewise the target's."""
-    coverage: Tensor
-    """[Hu, Wu] bool: the texel has a counterpart on the source; the others are filled in."""
-    fitted: Tensor
-    """[V, 3]: the target's vertices, bent onto `upright_source`."""
-    writer: Callable[..., Mapping[str, Path]] = field(repr=False)
-    """Writes the files."""
+    def encode(self, result: Result, name: str, formats: tuple[str, ...]) -> Mapping[str, bytes]:
+        """File name -> content."""
+        ...
 
-    @property
-    def rgb(self) -> Tensor:
-        """[3, Hu, Wu], sRGB 0..1: the source's texture in the target's UV layout."""
-        assert self.target.rgb is not None
-        return self.target.rgb
-
-    def save(self, save_dir: str | Path, name: str | None = None) -> Mapping[str, Path]:
-        """Write texture, coverage, the target's own mesh and a sheet; gives what was written, by kind.
-
-        `name` defaults to SOURCE_on_TARGET. Raises `CannotWrite`. Each file appears whole or not at all.
-        """
-        between = "_on_".join(Path(mesh.name).stem for mesh in (self.source, self.target))
-        return self.writer(self, Path(save_dir), name or between)
+    def save(self, result: Result, save_dir: Path, name: str, formats: tuple[str, ...]) -> Mapping[str, Path]:
+        """Kind of file -> path of what was written."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -335,15 +342,56 @@ class Result:
     """[3, R, R] or None."""
     completions: tuple[Completion, ...]
     report: Mapping[str, Any]
-    """What `NAME.json` holds."""
-    writer: Callable[..., Mapping[str, Path]] = field(repr=False)
-    """Writes the files; a part, so that values need not know of disks."""
+    """The content of `NAME.json`."""
+    writer: Writer = field(repr=False)
+    """Makes the files; a part, so that this module needs no file formats."""
+
+    def encode(self, name: str | None = None, formats: Sequence[str] = FORMATS) -> Mapping[str, bytes]:
+        """The files that `save` writes, file name -> content, without a folder.
+
+        `name` defaults to the photo's stem. Raises `BadSettings` for an unknown format.
+        """
+        return self.writer.encode(self, name or Path(self.photo.name).stem, tuple(formats))
 
     def save(
-        self, save_dir: str | Path, name: str | None = None, formats: Sequence[str] = ("png", "obj", "glb")
+        self, save_dir: str | Path, name: str | None = None, formats: Sequence[str] = FORMATS
     ) -> Mapping[str, Path]:
-        """Write texture, meshes, frontal, report and sheet under `save_dir`; gives what was written, by kind.
+        """Write texture, meshes, frontal, report and sheet under `save_dir`; gives their paths by kind.
 
-        `name` defaults to the photo's stem. Raises `CannotWrite`. Each file appears whole or not at all.
+        `name` defaults to the photo's stem. Raises `BadSettings` for an unknown format and `CannotWrite`. A file is
+        never left half written.
         """
-        return self.writer(self, Path(save_dir), name or Path(self.photo.name).stem, tuple(formats))
+        return self.writer.save(self, Path(save_dir), name or Path(self.photo.name).stem, tuple(formats))
+
+
+@dataclass(frozen=True)
+class TransferResult:
+    """A texture carried over to another mesh."""
+
+    source: Mesh
+    target: Mesh
+    """With its new texture `rgb`, otherwise unchanged."""
+    upright_source: Tensor
+    """[V, 3]: the source's vertices in the head frame, metres, estimated."""
+    upright_target: Tensor
+    """[V, 3]: the same for the target."""
+    coverage: Tensor
+    """[Hu, Wu] bool: the texel has a counterpart on the source; the others are filled in."""
+    fitted: Tensor
+    """[V, 3]: the target's vertices, registered non-rigidly to `upright_source`."""
+    writer: Callable[[TransferResult, Path, str], Mapping[str, Path]] = field(repr=False)
+    """Writes the files."""
+
+    @property
+    def rgb(self) -> Tensor:
+        """[3, Hu, Wu], sRGB 0..1: the source's texture in the target's UV layout."""
+        assert self.target.rgb is not None
+        return self.target.rgb
+
+    def save(self, save_dir: str | Path, name: str | None = None) -> Mapping[str, Path]:
+        """Write texture, coverage, the target's own mesh and a sheet; gives their paths by kind.
+
+        `name` defaults to SOURCE_on_TARGET. Raises `CannotWrite`. A file is never left half written.
+        """
+        between = "_on_".join(Path(mesh.name).stem for mesh in (self.source, self.target))
+        return self.writer(self, Path(save_dir), name or between)

@@ -72,21 +72,21 @@ def test_who_knows_the_truth_scores_100_db_and_always_wins() -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("yaw_deg", [30.0, -75.0])
 def test_hidden_texels_never_reach_the_completer(yaw_deg: float, variant: str) -> None:
-    left = hide(KNOWN, yaw_deg, "plain", PARTS)[1].textures[0].confidence > -1
+    left = hide(KNOWN, yaw_deg, "plain", PARTS)[1].photo.confidence > -1
     hidden = ~left
     assert int((hidden & (KNOWN.truth.confidence >= TRUSTED)).sum()) > 20
     poisoned = replace(KNOWN, truth=replace(KNOWN.truth, rgb=torch.where(hidden, 1 - KNOWN.truth.rgb, KNOWN.truth.rgb)))
     (face, atlas), (other, other_atlas) = (hide(known, yaw_deg, variant, PARTS) for known in (KNOWN, poisoned))
     assert torch.equal(face.photo.rgb, other.photo.rgb)
-    assert torch.equal(atlas.textures[0].rgb, other_atlas.textures[0].rgb)
-    assert torch.equal(atlas.textures[0].confidence, other_atlas.textures[0].confidence)
-    assert bool((atlas.textures[0].rgb[:, hidden] == 0).all())
+    assert torch.equal(atlas.photo.rgb, other_atlas.photo.rgb)
+    assert torch.equal(atlas.photo.confidence, other_atlas.photo.confidence)
+    assert bool((atlas.photo.rgb[:, hidden] == 0).all())
 
 
 @pytest.mark.parametrize("yaw_deg", YAWS_DEG)
 def test_the_signs_of_yaw_mirror_each_other(yaw_deg: float) -> None:
     known = make_known(symmetric=True)
-    right, left = (hide(known, sign * yaw_deg, "plain", PARTS)[1].textures[0] for sign in (1, -1))
+    right, left = (hide(known, sign * yaw_deg, "plain", PARTS)[1].photo for sign in (1, -1))
     assert ((right.confidence > -1) != (left.confidence > -1).flip(1)).float().mean() < 0.01
     both = (right.confidence > -1) & (left.confidence > -1).flip(1)
     assert (right.rgb - left.rgb.flip(2))[:, both].abs().mean() < 0.01
@@ -95,7 +95,7 @@ def test_the_signs_of_yaw_mirror_each_other(yaw_deg: float) -> None:
 def test_a_larger_yaw_hides_more_and_always_the_far_side() -> None:
     counts = []
     for yaw_deg in YAWS_DEG:
-        left = hide(KNOWN, yaw_deg, "plain", PARTS)[1].textures[0].confidence > -1
+        left = hide(KNOWN, yaw_deg, "plain", PARTS)[1].photo.confidence > -1
         half = SIZE_PX // 2
         counts.append(int(left.sum()))
         assert left[:, :half].sum() > left[:, half:].sum()  # u < 1/2 is the subject's right, image left at zero pose
@@ -139,7 +139,7 @@ def test_the_same_seed_gives_the_same_figures() -> None:
 
 
 def test_harder_variants_change_what_is_left() -> None:
-    plain, degraded, jittered = (hide(KNOWN, 45.0, variant, PARTS)[1].textures[0] for variant in VARIANTS)
+    plain, degraded, jittered = (hide(KNOWN, 45.0, variant, PARTS)[1].photo for variant in VARIANTS)
     left = plain.confidence > -1
     assert torch.equal(degraded.confidence, plain.confidence)
     assert 0 < (degraded.rgb - plain.rgb)[:, left].abs().mean() < 0.1

@@ -71,13 +71,13 @@ def known_face(yaw_deg: float = 0.0) -> tuple[Face, Atlas]:
     photo = UVTexture((0.3 + 0.4 * torch.rand(3, SIZE_PX, SIZE_PX)) * (confidence > -1), confidence)
     nobody = Photo(torch.zeros(3, SIZE_PX, SIZE_PX), "nobody")
     skin = SkinMask(torch.ones(8, 8), torch.eye(3)[:2])
-    return Face(nobody, face, skin, texels, "soft"), Atlas().add("photo", photo, 2.0)
+    return Face(nobody, face, skin, texels, "soft"), Atlas().add("photo", photo, 2.0, "photo")
 
 
 def complete(method: Completer, yaw_deg: float = 0.0) -> tuple[Face, UVTexture, UVTexture]:
     face, atlas = known_face(yaw_deg)
     done = method(face, atlas, Settings(texture_size=SIZE_PX), lambda *_: None)
-    return face, atlas.textures[0], done.texture
+    return face, atlas.photo, done.texture
 
 
 def baselines() -> list[Completer]:

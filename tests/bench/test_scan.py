@@ -23,7 +23,7 @@ from ostec.bench.metric_networks import MetricNetworks
 from ostec.bench.record import Score
 from ostec.bench.scan import LIGHTS, POSES_DEG, Scan, alignment, load_scan, score_scan, true_colours
 from ostec.errors import BadGeometry
-from ostec.files.mesh_readers import bare_head
+from ostec.files.meshes import plain_shape
 from ostec.geometry.camera import rotation, to_camera, to_pixels
 from ostec.geometry.raster import rasterise
 from ostec.geometry.render import render
@@ -33,7 +33,7 @@ from ostec.types import Atlas, Camera, Completed, Detection, Face, Photo, Recons
 
 SETTINGS = Settings(mode="soft", texture_size=64)
 FACE = head()
-SCAN = Scan(bare_head(FACE.vertices, FACE.topology.faces, FACE.topology.uv, FACE.topology.uv_faces), paint(256))
+SCAN = Scan(plain_shape(FACE.vertices, FACE.topology.faces, FACE.topology.uv, FACE.topology.uv_faces), paint(256))
 
 
 def find(photo: Photo) -> list[Detection]:
@@ -129,7 +129,7 @@ def test_what_is_scored_is_the_hidden_half_of_the_scans_own_colours() -> None:
     def scored(off: float) -> Score:
         def answer(face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
             rgb = F.interpolate(milder.rgb[None], face.texels.inside.shape, mode="area")[0]
-            return Completed(UVTexture(rgb + off, atlas.textures[0].confidence))
+            return Completed(UVTexture(rgb + off, atlas.photo.confidence))
 
         return next(s for s in score_scan(milder, Setup({"a": answer}, PARTS, MetricNetworks(), SETTINGS, Gallery(0))))
 

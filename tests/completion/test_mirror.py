@@ -25,7 +25,7 @@ def complete(face: Reconstruction, texture: torch.Tensor, mode: Literal["soft", 
     photo = photograph(face, texture)
     texels = bake_texels(face, SIZE, rasterise)
     seen = unwrap(photo.rgb, face.camera, face, texels, rasterise, all_skin())
-    atlas = Atlas().add("photo", seen, PHOTO_PRIORITY[mode])
+    atlas = Atlas().add("photo", seen, PHOTO_PRIORITY[mode], "photo")
     known = Face(photo, face, all_skin(), texels, mode)
     return seen, texels, MirrorCompleter()(known, atlas, Settings(), lambda *_: None)
 

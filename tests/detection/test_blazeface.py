@@ -21,7 +21,8 @@ from ostec.detection.blazeface import (
     whole_photo_views,
 )
 from ostec.errors import BadWeights
-from ostec.geometry.warp import apply_affine, invert_affine, similarity, warp
+from ostec.geometry.align import apply_affine, invert_affine, square_crop
+from ostec.geometry.sampling import warp
 from ostec.types import Detection, Photo
 
 FACE_PX = (173.0, 73.0, 277.0, 178.0)
@@ -105,7 +106,7 @@ def test_face_that_fills_the_photo(detector, portrait):
 
 @pytest.mark.parametrize("roll_deg", [-45.0, -25.0, 25.0, 45.0])
 def test_tilted_face(detector, portrait, roll_deg):
-    turned_from_portrait = similarity(torch.tensor([225.0, 125.0]), 300.0, roll_deg, 384)
+    turned_from_portrait = square_crop(torch.tensor([225.0, 125.0]), 300.0, roll_deg, 384)
     found = detect(detector, warp(portrait, turned_from_portrait, (384, 384)))
     upright = detect(detector, portrait)[0].points_px
     assert len(found) == 1
@@ -117,10 +118,10 @@ def test_tilted_face(detector, portrait, roll_deg):
 def test_turned_view_is_mapped_back(detector, portrait):
     """The views that are tried when nothing was found: a face seen in them is the face of the photo."""
     views = whole_photo_views(512, 512, 40.0)[:1]
-    tilted = warp(portrait, similarity(torch.tensor([256.0, 256.0]), 512.0, -40.0, 512), (512, 512))
+    tilted = warp(portrait, square_crop(torch.tensor([256.0, 256.0]), 512.0, -40.0, 512), (512, 512))
     points = detector._look(tilted, views, 0.6)[0].points_px
     upright = detect(detector, portrait)[0].points_px
-    expected = apply_affine(similarity(torch.tensor([256.0, 256.0]), 512.0, -40.0, 512), upright)
+    expected = apply_affine(square_crop(torch.tensor([256.0, 256.0]), 512.0, -40.0, 512), upright)
     assert float((points - expected).norm(dim=1).max()) < 8
 
 

@@ -24,10 +24,10 @@ from synthetic import head, paint, photograph
 from ostec.errors import BadSettings, CannotWrite
 from ostec.files import photos, results
 from ostec.files.photos import encode_sheet, remove_leftovers, to_8_bit, write_atomically
+from ostec.settings import FORMATS
 from ostec.types import Completion, Result, Shot, UVTexture, View
 
 SHEET = [[("photo", torch.rand(3, 64, 64)), ("40° right", torch.rand(3, 64, 48))], [("wide", torch.rand(3, 20, 200))]]
-FORMATS = ("png", "obj", "glb")
 
 
 def make_result(frontal: bool = False, **report: Any) -> Result:
@@ -51,7 +51,7 @@ def make_result(frontal: bool = False, **report: Any) -> Result:
         paint(48) if frontal else None,
         completions,
         {"sha256": "00", "settings": {"keep_intermediate": False}, **report},
-        results.make_writer(lambda result: SHEET),
+        results.FileWriter(lambda result: SHEET),
     )
 
 
@@ -97,6 +97,18 @@ def test_only_the_formats_asked_for(tmp_path: Path) -> None:
 
 def test_the_name_defaults_to_the_photo_s(tmp_path: Path) -> None:
     assert make_result().save(str(tmp_path))["json"] == tmp_path / "synthetic.json"
+
+
+def test_encoding_needs_no_folder_and_gives_what_saving_writes(tmp_path: Path) -> None:
+    result = make_result(frontal=True, settings={"keep_intermediate": True})
+    encoded = result.encode("a")
+    assert list(encoded)[-1] == "a.json" and not list(tmp_path.iterdir())
+    result.save(tmp_path, "a")
+    assert encoded == contents(tmp_path)
+    assert set(result.encode(formats=("glb",))) >= {"synthetic.glb", "synthetic.json"}
+    assert "synthetic.png" not in result.encode(formats=("glb",))
+    with pytest.raises(BadSettings, match="'usd'"):
+        result.encode("a", ("usd",))
 
 
 @pytest.mark.parametrize("name", ["..", "a/b", "../a", "a\\b", "a\nb", "a\0b"])

@@ -1,4 +1,4 @@
-"""Affines and their inverses, the two standard crops, and resampling."""
+"""Affines and their inverses, and the two standard crops."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ostec.geometry.align import (
     arcface_crop,
     compose_affine,
     ffhq_crop,
-    fit_similarity,
+    fit_similarity_2d,
     invert_affine,
-    warp,
 )
 from ostec.geometry.camera import cropped
 from ostec.geometry.raster import rasterise
 from ostec.geometry.render import render
+from ostec.geometry.sampling import warp
 
 IDENTITY = torch.eye(2, 3)
 
@@ -65,12 +65,12 @@ def test_composition_applies_the_first_first(first: Tensor, second: Tensor) -> N
 @given(similarities, st.integers(0, 1000))
 def test_a_similarity_is_found_again(affine: Tensor, seed: int) -> None:
     points = torch.rand(7, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 100
-    assert torch.allclose(fit_similarity(points, apply_affine(affine, points)), affine.double(), atol=1e-4)
+    assert torch.allclose(fit_similarity_2d(points, apply_affine(affine, points)), affine.double(), atol=1e-4)
 
 
 def test_the_fit_is_a_least_squares_optimum() -> None:
     source, target, weights = torch.rand(9, 2) * 50, torch.rand(9, 2) * 50, torch.rand(9)
-    best = fit_similarity(source, target, weights)
+    best = fit_similarity_2d(source, target, weights)
 
     def misfit(affine: Tensor) -> float:
         return float((weights[:, None] * (apply_affine(affine, source) - target) ** 2).sum())
@@ -90,13 +90,13 @@ def test_points_without_weight_do_not_count() -> None:
     target = apply_affine(similarity(2, 30, 5, 6), source)
     target[5] = 1e4
     weights = torch.tensor([1.0, 2, 3, 1, 1, 0])
-    assert torch.allclose(fit_similarity(source, target, weights), similarity(2, 30, 5, 6), atol=1e-3)
+    assert torch.allclose(fit_similarity_2d(source, target, weights), similarity(2, 30, 5, 6), atol=1e-3)
 
 
 @pytest.mark.parametrize("bad", [torch.zeros(5, 2), torch.full((5, 2), torch.nan)])
 def test_points_that_coincide_are_named(bad: Tensor) -> None:
     with pytest.raises(BadGeometry, match="coincide"):
-        fit_similarity(bad, torch.rand(5, 2))
+        fit_similarity_2d(bad, torch.rand(5, 2))
     with pytest.raises(BadGeometry, match="coincide"):
         ffhq_crop(landmarks(bad[0], bad[0], bad[0], bad[0]), 256)
 
@@ -124,54 +124,12 @@ def test_the_arcface_crop_undoes_any_pose(pose: Tensor) -> None:
     assert torch.allclose(compose_affine(crop, pose), IDENTITY.double(), atol=2e-2)
 
 
-def ramp(height: int, width: int) -> Tensor:
-    """[2, H, W]: every pixel holds its centre's x and y."""
-    y, x = torch.meshgrid(*(torch.arange(n) + 0.5 for n in (height, width)), indexing="ij")
-    return torch.stack([x, y])
-
-
-@pytest.mark.parametrize("scale", [0.11, 0.5, 0.9, 1.0, 3.0])
-@pytest.mark.parametrize("angle_deg", [0.0, 25.0, 180.0])
-def test_warping_moves_pixel_centres_as_the_affine_says(scale: float, angle_deg: float) -> None:
-    picture, size = ramp(300, 400), (36, 40)
-    turn = similarity(scale, angle_deg, 0, 0)
-    crop = compose_affine(turn, torch.eye(2, 3))
-    crop[:, 2] = torch.tensor([20.0, 18.0]) - apply_affine(turn, torch.tensor([200.0, 150.0]))
-    cut, valid = warp(picture, crop, size)
-    expected = apply_affine(invert_affine(crop), ramp(*size).permute(1, 2, 0)).permute(2, 0, 1)
-    inner = (expected > 15).all(dim=0) & (expected[0] < 385) & (expected[1] < 285)
-    assert valid[inner].all() and inner.any()
-    assert (cut - expected)[:, inner].abs().max() < 0.02
-
-
-def test_the_identity_changes_nothing() -> None:
-    picture = torch.rand(3, 30, 40)
-    cut, valid = warp(picture, IDENTITY, (30, 40))
-    assert torch.allclose(cut, picture, atol=1e-5) and valid.all()
-
-
-def test_outside_the_picture_is_not_valid_and_takes_the_borders_colour() -> None:
-    picture = torch.full((3, 20, 20), 0.25)
-    cut, valid = warp(picture, similarity(1, 0, 10, 5), (30, 40))
-    expected = torch.zeros(30, 40, dtype=torch.bool)
-    expected[5:25, 10:30] = True
-    assert torch.equal(valid, expected)
-    assert torch.allclose(cut, torch.full_like(cut, 0.25))
-
-
-def test_shrinking_does_not_alias() -> None:
-    stripes = torch.zeros(1, 512, 512)
-    stripes[..., ::2] = 1
-    cut, _ = warp(stripes, similarity(0.13, 10, 0, 0), (60, 60))
-    assert (cut[:, 12:50, 12:50] - 0.5).abs().max() < 0.05
-
-
 def test_a_crop_folded_into_the_camera_is_the_warped_picture() -> None:
     face, texture = head(25.0, size=512), paint(256)
     crop = ffhq_crop(face.landmarks.points_px, 200)
     picture, covered = render(face, texture, face.camera, rasterise)
     direct, direct_covered = render(face, texture, cropped(face.camera, crop, (200, 200)), rasterise)
-    warped, _ = warp(torch.cat([picture, covered[None].float()]), crop, (200, 200))
+    warped = warp(torch.cat([picture, covered[None].float()]), crop, (200, 200))
     both = direct_covered & (warped[3] > 0.999)
     assert both.float().mean() > 0.35
     error = (direct - warped[:3])[:, both].abs()  # large only where a silhouette crosses the face

@@ -56,7 +56,7 @@ def test_the_tree_finds_what_looking_at_every_triangle_finds(reach: float, least
     assert torch.equal(hits.found, expected.isfinite())
     assert int(hits.found.sum()) > 0
     assert torch.allclose(hits.distance, expected, atol=1e-9)
-    at = hits.blend(surface.vertices, surface.faces)[hits.found]
+    at = hits.interpolate(surface.vertices, surface.faces)[hits.found]
     assert torch.allclose((at - points[hits.found]).norm(dim=1), hits.distance[hits.found], atol=1e-9)
     facing = (surface.normals[hits.triangle] * normals).sum(dim=1)[hits.found]
     assert bool((facing >= least_cosine - 1e-12).all())
@@ -82,7 +82,7 @@ def test_known_answers_on_a_square() -> None:
     hits = surface.nearest(points, UP.expand(4, 3), 5.0, ANY)
     assert hits.triangle[:2].tolist() == [0, 1]
     at = torch.tensor([[0.75, 0.25, 0], [0.25, 0.75, 0], [1, 0.5, 0], [0, 0, 0]], dtype=torch.float64)
-    assert torch.allclose(hits.blend(surface.vertices, surface.faces), at, atol=1e-12)
+    assert torch.allclose(hits.interpolate(surface.vertices, surface.faces), at, atol=1e-12)
     assert surface.at_rim(hits).tolist() == [False, False, True, True]
     assert not bool(surface.nearest(points, -UP.expand(4, 3), 5.0, 0.1).found.any())
 

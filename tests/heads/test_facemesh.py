@@ -18,7 +18,7 @@ from torch import Tensor
 import ostec.files.photos
 from ostec.detection.blazeface import load_detector
 from ostec.errors import BadWeights, MissingWeights, NoFace
-from ostec.geometry.align import similarity
+from ostec.geometry.align import fit_similarity_3d
 from ostec.geometry.camera import FACING, rotation, to_camera, to_pixels
 from ostec.heads import facemesh
 from ostec.heads.facemesh import fit_head, load_facemesh_model, read_facemesh_model
@@ -91,7 +91,7 @@ def test_similarity_finds_what_was_done_to_the_points() -> None:
     target[7] += 100.0
     weights = torch.rand(40, dtype=torch.float64)
     weights[7] = 0.0
-    scale, found, t = similarity(source, target, weights)
+    scale, found, t = fit_similarity_3d(source, target, weights)
     assert scale == pytest.approx(2.5)
     assert torch.allclose(found, R)
     assert torch.allclose(t, shift)
@@ -99,7 +99,7 @@ def test_similarity_finds_what_was_done_to_the_points() -> None:
 
 def test_similarity_never_mirrors() -> None:
     source = torch.randn(40, 3, dtype=torch.float64)
-    _, R, _ = similarity(source, source * FLIP, torch.ones(40, dtype=torch.float64))
+    _, R, _ = fit_similarity_3d(source, source * FLIP, torch.ones(40, dtype=torch.float64))
     assert torch.linalg.det(R).item() == pytest.approx(1.0)
 
 

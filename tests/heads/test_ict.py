@@ -121,9 +121,10 @@ def test_the_shipped_topology_is_symmetric_and_whole() -> None:
     assert torch.equal(corners[half:].flip(1) * torch.tensor([-1.0, 1]) + torch.tensor([1.0, 0]), corners[:half])
     assert corners.min() >= 0 and corners.max() <= 1
     assert torch.equal(mirror[topology.landmark_vertices[:17]], topology.landmark_vertices[:17].flip(0))
-    assert topology.openness is not None and torch.equal(topology.openness[mirror], topology.openness)
-    assert (topology.openness[topology.landmark_vertices] == 1).all()
-    assert 0.02 < float((topology.openness < 0.5).float().mean()) < 0.05
+    occlusion = topology.ambient_occlusion
+    assert occlusion is not None and torch.equal(occlusion[mirror], occlusion)
+    assert (occlusion[topology.landmark_vertices] == 1).all()
+    assert 0.02 < float((occlusion < 0.5).float().mean()) < 0.05
     skin = topology.parts == int(FacePart.SKIN)
     assert topology.paintable[faces[skin]].all()
     assert not topology.paintable[faces[~skin]].all(dim=1).any()

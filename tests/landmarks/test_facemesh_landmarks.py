@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from ostec.files.photos import load_photo
-from ostec.geometry.align import apply_affine, ffhq_crop, warp
+from ostec.geometry.align import apply_affine, ffhq_crop
+from ostec.geometry.sampling import warp
 from ostec.heads.facemesh import load_facemesh_model
 from ostec.landmarks.facemesh_landmarks import IBUG_POINTS, load_mesh_landmarks
 from ostec.registry.components import build, demo_photo
@@ -17,7 +18,7 @@ def test_landmarks_are_those_of_the_fit(size: int) -> None:
     photo = load_photo(demo_photo())
     face = build("reconstructor", "mediapipe")(photo, build("detector", "mediapipe")(photo)[0])
     crop = ffhq_crop(face.landmarks.points_px, size)
-    picture = warp(photo.rgb, crop, (size, size))[0][None].requires_grad_()
+    picture = warp(photo.rgb, crop, (size, size))[None].requires_grad_()
     net = load_mesh_landmarks()
     points = net(picture)
     wanted = apply_affine(crop, face.landmarks.points_px)

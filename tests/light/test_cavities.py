@@ -23,18 +23,18 @@ from ostec.types import Atlas, Face, Reconstruction, UVTexture
 SIZE = (96, 96)
 
 
-def pitted(openness: float | None) -> Reconstruction:
+def pitted(ambient_occlusion: float | None) -> Reconstruction:
     """A head with a cavity in the middle of its chin."""
     face = head(yaw_deg=25.0)
-    if openness is None:
+    if ambient_occlusion is None:
         return face
     deep = ((face.topology.uv - torch.tensor([0.5, 0.8])).abs() < 0.08).all(dim=1)
-    return replace(face, topology=replace(face.topology, openness=torch.where(deep, openness, 1.0)))
+    return replace(face, topology=replace(face.topology, ambient_occlusion=torch.where(deep, ambient_occlusion, 1.0)))
 
 
-def known(openness: float | None) -> tuple[Face, UVTexture]:
+def known(ambient_occlusion: float | None) -> tuple[Face, UVTexture]:
     """The photo shows nothing of the chin."""
-    reconstruction = pitted(openness)
+    reconstruction = pitted(ambient_occlusion)
     photo = photograph(reconstruction, paint(96))
     texels = bake_texels(reconstruction, SIZE, rasterise)
     seen = unwrap(photo.rgb, reconstruction.camera, reconstruction, texels, rasterise, all_skin())
@@ -55,9 +55,9 @@ def test_light_is_thrown_about_between_the_walls() -> None:
 @pytest.mark.parametrize("completer", [MirrorCompleter(), load_prior_completer()])
 def test_only_what_nobody_saw_is_darkened(completer: Completer) -> None:
     textures = []
-    for openness in (None, 0.1):
-        face, seen = known(openness)
-        atlas = Atlas().add("photo", seen, PHOTO_PRIORITY["soft"])
+    for ambient_occlusion in (None, 0.1):
+        face, seen = known(ambient_occlusion)
+        atlas = Atlas().add("photo", seen, PHOTO_PRIORITY["soft"], "photo")
         textures.append(completer(face, atlas, Settings(), lambda *_: None).texture.rgb)
     trusted = face.texels.inside & (seen.confidence >= TRUSTED)
     assert torch.equal(textures[0][:, trusted], textures[1][:, trusted])

@@ -9,8 +9,9 @@ import torch
 from synthetic import head, photograph
 from torch import Tensor
 
-from ostec.geometry.align import apply_affine, warp
+from ostec.geometry.align import apply_affine
 from ostec.geometry.camera import cropped, to_pixels
+from ostec.geometry.sampling import warp
 from ostec.masking import skin
 from ostec.masking.skin import MASK_PX, SkinSegmenter, Zones, head_square, occluders, skin_misfit
 from ostec.types import Photo, Reconstruction
@@ -28,7 +29,7 @@ def skin_texture(noise: float = 0.01) -> Tensor:
 def crop(texture: Tensor, face: Reconstruction = FACE) -> tuple[Tensor, Zones, Tensor, Tensor]:
     """(picture, zones, normals, cosine to the camera) in mask pixels."""
     square = head_square(face)
-    rgb, _ = warp(photograph(face, texture).rgb, square, (MASK_PX, MASK_PX))
+    rgb = warp(photograph(face, texture).rgb, square, (MASK_PX, MASK_PX))
     normals, facing = skin.seen_normals(face, cropped(face.camera, square, (MASK_PX, MASK_PX)))
     return rgb, Zones(apply_affine(square, face.landmarks.points_px)), normals, facing
 

@@ -16,8 +16,9 @@ from torch import Tensor
 import ostec
 from ostec import cli
 from ostec.errors import BadGeometry, BadSettings, NoFace
-from ostec.files.mesh_readers import bare_head
-from ostec.files.mesh_writers import encode_glb, encode_mtl, encode_obj
+from ostec.files.glb import encode_glb
+from ostec.files.meshes import plain_shape
+from ostec.files.obj import encode_mtl, encode_obj
 from ostec.files.photos import encode_png
 from ostec.geometry.camera import rotation
 from ostec.geometry.raster import rasterise
@@ -41,7 +42,7 @@ def colours(points: Tensor) -> Tensor:
 
 def painted(mesh: Mesh, size: int = 512) -> Mesh:
     """With `colours` in its own frame, and black beside its chart."""
-    texels = bake_texels(mesh.head, (size, size), rasterise)
+    texels = bake_texels(mesh.shape, (size, size), rasterise)
     return replace(mesh, rgb=colours(texels.points).permute(2, 0, 1) * texels.inside)
 
 
@@ -59,14 +60,14 @@ def put_back(points: Tensor) -> Tensor:
 
 def other() -> Mesh:
     """The head in four times the triangles, in another order, with other UVs, `moved`."""
-    points, triangles, *_ = trimesh.remesh.subdivide(HEAD.head.vertices.numpy(), HEAD.head.topology.faces.numpy())
+    points, triangles, *_ = trimesh.remesh.subdivide(HEAD.shape.vertices.numpy(), HEAD.shape.topology.faces.numpy())
     order = np.random.default_rng(0).permutation(len(points))
     faces, places = torch.from_numpy(np.argsort(order)[triangles]), torch.from_numpy(points[order]).float()
     uv = torch.stack([0.5 + torch.atan2(places[:, 0], places[:, 2] + 0.05) / 7, 0.5 + 2 * places[:, 1]], dim=1)
-    return Mesh(bare_head(moved(places), faces, uv, faces), None, "other.obj")
+    return Mesh(plain_shape(moved(places), faces, uv, faces), None, "other.obj")
 
 
-MARKS = HEAD.head.vertices[HEAD.head.topology.landmark_vertices]
+MARKS = HEAD.shape.vertices[HEAD.shape.topology.landmark_vertices]
 PAIRS = Pairs(MARKS.double(), moved(MARKS).double(), torch.ones(68).double(), MARKS.double(), MARKS.double())
 
 
@@ -76,29 +77,31 @@ def carried_over(source: Mesh, target: Mesh, pairs: Pairs = PAIRS, size: int = 2
 
 def errors(result: TransferResult) -> Tensor:
     """[N]: how far off the colours are, of texels with a counterpart."""
-    texels = bake_texels(result.target.head, (256, 256), rasterise)
+    texels = bake_texels(result.target.shape, (256, 256), rasterise)
     expected = colours(put_back(texels.points)).permute(2, 0, 1)
     return (result.rgb - expected)[:, result.coverage].abs().amax(dim=0)
 
 
 def test_paint_is_where_it_was_on_other_triangles() -> None:
     result = carried_over(SOURCE, other())
-    texels = bake_texels(result.target.head, (256, 256), rasterise)
+    texels = bake_texels(result.target.shape, (256, 256), rasterise)
     assert float(result.coverage.sum()) > 0.97 * float(texels.inside.sum())
     off = errors(result)
     assert float(off.mean()) < 0.01
     assert float(off.quantile(0.98)) < 0.03
-    assert torch.allclose(put_back(result.target.head.vertices), result.fitted, atol=0.001)
+    assert torch.allclose(put_back(result.target.shape.vertices), result.fitted, atol=0.001)
     assert torch.allclose(result.upright_target, result.fitted, atol=0.001)
 
 
 def test_clockwise_triangles_are_turned_round() -> None:
     target = other()
     shape = replace(
-        target.head.topology, faces=target.head.topology.faces.flip(1), uv_faces=target.head.topology.uv_faces.flip(1)
+        target.shape.topology,
+        faces=target.shape.topology.faces.flip(1),
+        uv_faces=target.shape.topology.uv_faces.flip(1),
     )
     result, expected = (
-        carried_over(SOURCE, replace(target, head=replace(target.head, topology=shape))),
+        carried_over(SOURCE, replace(target, shape=replace(target.shape, topology=shape))),
         carried_over(SOURCE, target),
     )
     assert torch.equal(result.coverage, expected.coverage)
@@ -116,9 +119,9 @@ def test_a_bent_head_gets_each_paint_at_its_feature() -> None:
         x, y, z = points.unbind(dim=-1)
         return torch.stack([1.15 * x, 0.95 * y, z + 0.004 * torch.sin(40 * y)], dim=-1)
 
-    target = Mesh(replace(HEAD.head, vertices=wide(HEAD.head.vertices)), None, "wide.obj")
+    target = Mesh(replace(HEAD.shape, vertices=wide(HEAD.shape.vertices)), None, "wide.obj")
     result = carried_over(SOURCE, target, PAIRS._replace(target=wide(MARKS).double()))
-    texels = bake_texels(HEAD.head, (256, 256), rasterise)
+    texels = bake_texels(HEAD.shape, (256, 256), rasterise)
     off = (result.rgb - colours(texels.points).permute(2, 0, 1))[:, result.coverage].abs().amax(dim=0)
     assert float(off.median()) < 0.05
     assert float(off.quantile(0.9)) < 0.15
@@ -126,13 +129,13 @@ def test_a_bent_head_gets_each_paint_at_its_feature() -> None:
 
 def test_what_has_no_counterpart_is_filled_in_and_marked() -> None:
     """A source that is a half head, and a ball behind the face."""
-    half = HEAD.head.vertices[HEAD.head.topology.faces][..., 0].amax(dim=1) < 0
+    half = HEAD.shape.vertices[HEAD.shape.topology.faces][..., 0].amax(dim=1) < 0
     shape = replace(
-        HEAD.head.topology, faces=HEAD.head.topology.faces[half], uv_faces=HEAD.head.topology.uv_faces[half]
+        HEAD.shape.topology, faces=HEAD.shape.topology.faces[half], uv_faces=HEAD.shape.topology.uv_faces[half]
     )
-    source = replace(SOURCE, head=replace(SOURCE.head, topology=shape))
+    source = replace(SOURCE, shape=replace(SOURCE.shape, topology=shape))
     result = carried_over(source, other())
-    texels = bake_texels(result.target.head, (256, 256), rasterise)
+    texels = bake_texels(result.target.shape, (256, 256), rasterise)
     x = put_back(texels.points)[..., 0]
     assert not bool(result.coverage[texels.inside & (x > 0.004)].any())
     assert float(result.coverage[texels.inside & (x < -0.004)].float().mean()) > 0.95
@@ -144,19 +147,19 @@ def test_an_eyeball_takes_no_colour_from_its_back() -> None:
     ball = trimesh.creation.icosphere(subdivisions=3, radius=0.012)
     centre = MARKS[36:42].mean(dim=0) - torch.tensor([0.0, 0, 0.012])
     places = torch.from_numpy(ball.vertices).float() + centre
-    count, uv_count = len(HEAD.head.vertices), len(HEAD.head.topology.uv)
+    count, uv_count = len(HEAD.shape.vertices), len(HEAD.shape.topology.uv)
     faces = torch.from_numpy(ball.faces.astype(np.int64))
     uv = 0.5 + torch.stack([places[:, 0] - centre[0], places[:, 1] - centre[1]], dim=1) / 0.03
-    apart = torch.cat([HEAD.head.topology.uv + 2, uv])
-    shape = bare_head(
-        torch.cat([HEAD.head.vertices, places]),
-        torch.cat([HEAD.head.topology.faces, faces + count]),
+    apart = torch.cat([HEAD.shape.topology.uv + 2, uv])
+    shape = plain_shape(
+        torch.cat([HEAD.shape.vertices, places]),
+        torch.cat([HEAD.shape.topology.faces, faces + count]),
         apart,
-        torch.cat([HEAD.head.topology.uv_faces, faces + uv_count]),
+        torch.cat([HEAD.shape.topology.uv_faces, faces + uv_count]),
     )
     front = places[faces].mean(dim=1)[:, 2] > float(centre[2])
     for side, seen in ((front, True), (~front, False)):
-        keep = torch.cat([torch.ones(len(HEAD.head.topology.faces), dtype=torch.bool), side])
+        keep = torch.cat([torch.ones(len(HEAD.shape.topology.faces), dtype=torch.bool), side])
         topology = replace(shape.topology, faces=shape.topology.faces[keep], uv_faces=shape.topology.uv_faces[keep])
         target = Mesh(replace(shape, topology=topology), None, "eye.obj")
         if not seen:
@@ -171,13 +174,13 @@ def test_an_eyeball_takes_no_colour_from_its_back() -> None:
 def test_the_face_is_found_on_bare_plaster_in_any_unit(turn: Tensor) -> None:
     """FaceMesh's points, to the accuracy that a network has on plaster."""
     finders = build("detector", "mediapipe"), build("reconstructor", "mediapipe")
-    mesh = replace(HEAD, head=replace(HEAD.head, vertices=100 * HEAD.head.vertices @ turn.T + 7))
+    mesh = replace(HEAD, shape=replace(HEAD.shape, vertices=100 * HEAD.shape.vertices @ turn.T + 7))
     found = find_points(mesh, *finders)
     seen = found.weights > 0
     assert int(seen.sum()) > 350
-    off = (found.points - mesh.head.vertices[:POINTS]).norm(dim=1)[seen] / 100
+    off = (found.points - mesh.shape.vertices[:POINTS]).norm(dim=1)[seen] / 100
     assert float(off.median()) < 0.006
-    upright = (found.shape - HEAD.head.vertices[:POINTS]).norm(dim=1)
+    upright = (found.shape - HEAD.shape.vertices[:POINTS]).norm(dim=1)
     assert float(upright.median()) < 0.02
 
 
@@ -185,7 +188,7 @@ def test_what_is_no_face_is_named() -> None:
     ball = trimesh.creation.icosphere(subdivisions=2)
     faces = torch.from_numpy(ball.faces.astype(np.int64))
     mesh = Mesh(
-        bare_head(torch.from_numpy(ball.vertices).float(), faces, torch.rand(len(ball.vertices), 2), faces),
+        plain_shape(torch.from_numpy(ball.vertices).float(), faces, torch.rand(len(ball.vertices), 2), faces),
         None,
         "ball.obj",
     )
@@ -199,13 +202,13 @@ def test_what_it_takes_is_asked_for() -> None:
     with pytest.raises(BadSettings, match="texture_size is 5"):
         carried_over(SOURCE, other(), size=5)
     target = other()
-    shifted = replace(target.head.topology, uv=target.head.topology.uv + 3)
+    shifted = replace(target.shape.topology, uv=target.shape.topology.uv + 3)
     with pytest.raises(BadGeometry, match=r"other\.obj: its UVs lie outside"):
-        carried_over(SOURCE, replace(target, head=replace(target.head, topology=shifted)))
+        carried_over(SOURCE, replace(target, shape=replace(target.shape, topology=shifted)))
 
 
 def write(folder: Path, name: str, mesh: Mesh) -> Path:
-    (folder / f"{name}.obj").write_bytes(encode_obj(mesh.head, f"{name}.mtl"))
+    (folder / f"{name}.obj").write_bytes(encode_obj(mesh.shape, f"{name}.mtl"))
     (folder / f"{name}.mtl").write_bytes(encode_mtl(f"{name}.png"))
     if mesh.rgb is not None:
         (folder / f"{name}.png").write_bytes(encode_png(mesh.rgb))
@@ -231,7 +234,7 @@ def test_the_command_writes_what_it_says(tmp_path: Path, capsys: pytest.CaptureF
         line for line in lines if line.startswith(("v ", "vt", "f "))
     ]
     again = ostec.transfer(tmp_path / "out" / "a_on_b.glb", "mediapipe", 64, landmarks=reversed_landmarks(tmp_path))
-    texels = bake_texels(HEAD.head, (64, 64), rasterise)
+    texels = bake_texels(HEAD.shape, (64, 64), rasterise)
     off = (again.rgb - colours(texels.points).permute(2, 0, 1)).abs().amax(dim=0)
     assert float(off[again.coverage].median()) < 0.03
 
@@ -254,7 +257,7 @@ def test_bad_landmarks_are_2_and_named(tmp_path: Path, capsys, text: str, said: 
 
 
 def test_bad_files_are_2_and_named(tmp_path: Path, capsys) -> None:
-    (tmp_path / "c.glb").write_bytes(encode_glb(HEAD.head, encode_png(paint(64))))
+    (tmp_path / "c.glb").write_bytes(encode_glb(HEAD.shape, encode_png(paint(64))))
     for source, target, said in (("none.obj", "c.glb", "none.obj"), ("c.glb", "nowhere.obj", "nowhere.obj")):
         assert cli.main(["transfer", str(tmp_path / source), str(tmp_path / target), "--save_dir", str(tmp_path)]) == 2
         assert said in capsys.readouterr().err

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ostec.errors import BadWeights, MissingWeights
-from ostec.geometry.warp import apply_affine, similarity, warp
+from ostec.geometry.align import apply_affine, square_crop
+from ostec.geometry.sampling import warp
 from ostec.networks.blaze import pad_same
 from ostec.networks.facemesh_net import FaceMeshNet, landmark_square, load_facemesh_net, mesh_points
 from ostec.types import Detection, Photo
@@ -104,7 +105,7 @@ def test_the_points_follow_a_scaled_and_turned_photo(
     net: FaceMeshNet, photo: Photo, scale: float, roll_deg: float
 ) -> None:
     side_px, large_px = 200.0, int(200 * scale)
-    affine = similarity(torch.tensor([224.0, 120.0]), side_px, roll_deg, large_px)
+    affine = square_crop(torch.tensor([224.0, 120.0]), side_px, roll_deg, large_px)
     large = Photo(warp(photo.rgb, affine, (large_px, large_px)), "large")
     points, _ = mesh_points(net, photo, FACE)
     found, _ = mesh_points(net, large, moved(FACE, affine))
@@ -131,7 +132,7 @@ def test_the_mirror_map_is_an_involution_with_a_middle_line(net: FaceMeshNet) ->
 
 
 def test_a_mirrored_crop_is_answered_by_the_mirrored_points(net: FaceMeshNet, photo: Photo) -> None:
-    affine = similarity(torch.tensor([224.0, 120.0]), 150.0, 3.0, 192)
+    affine = square_crop(torch.tensor([224.0, 120.0]), 150.0, 3.0, 192)
     crop = warp(photo.rgb, affine, (192, 192))
     points, _ = net(torch.stack([crop, crop.flip(-1)]))
     points[1, :, 0] = 192 - points[1, :, 0]
@@ -145,7 +146,7 @@ def test_the_landmark_square_turns_with_the_face() -> None:
     points[33], points[263] = torch.tensor([10.0, 40.0]), torch.tensor([70.0, 40.0])
     centre, side_px, roll_deg = landmark_square(points)
     assert roll_deg == 0 and side_px == pytest.approx(1.5 * float((points.amax(0) - points.amin(0)).max()), rel=1e-5)
-    turn = similarity(torch.tensor([30.0, 60.0]), 50.0, -35.0, 100)
+    turn = square_crop(torch.tensor([30.0, 60.0]), 50.0, -35.0, 100)
     turned_centre, turned_side_px, turned_roll_deg = landmark_square(apply_affine(turn, points))
     assert turned_roll_deg == pytest.approx(35, abs=1e-3) and turned_side_px == pytest.approx(2 * side_px, rel=1e-4)
     assert torch.allclose(turned_centre, apply_affine(turn, centre), atol=1e-2)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ostec.errors import BadGeometry
-from ostec.geometry.align import ARCFACE_POINTS_PX, arcface_crop
-from ostec.geometry.warp import apply_affine, invert_affine, similarity, warp
+from ostec.geometry.align import ARCFACE_POINTS_PX, apply_affine, arcface_crop, invert_affine, square_crop
+from ostec.geometry.sampling import warp
 from ostec.networks.identity import embeddings, small_crops
 
 
@@ -19,7 +19,7 @@ def points(*sides_px: float, px: int = 256) -> Tensor:
     draw = torch.Generator().manual_seed(0)
     found = []
     for index, side_px in enumerate(sides_px):
-        crop = similarity(torch.tensor([px / 2, px / 2 + 3.0]), side_px, 37.0 * index - 40, 112)
+        crop = square_crop(torch.tensor([px / 2, px / 2 + 3.0]), side_px, 37.0 * index - 40, 112)
         exact = apply_affine(invert_affine(crop), ARCFACE_POINTS_PX)
         found.append(exact + torch.randn(5, 2, generator=draw) * side_px / 60)
     return torch.stack(found).double()

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ostec.errors import BadGeometry, BadWeights, MissingWeights
 from ostec.files.photos import load_photo
-from ostec.geometry.align import ARCFACE_POINTS_PX, arcface_crop, invert_affine, warp
-from ostec.geometry.warp import apply_affine, similarity
+from ostec.geometry.align import ARCFACE_POINTS_PX, apply_affine, arcface_crop, invert_affine, square_crop
+from ostec.geometry.sampling import warp
 from ostec.networks.identity import identity_similarity
 from ostec.networks.mobilefacenet import MobileFaceNet, load_mobilefacenet
 from ostec.weights.shipped import DATA_DIR, read_tensors
@@ -127,9 +127,9 @@ def test_counters_of_batches_are_left_out(net: MobileFaceNet, tensors: Tensors) 
 def test_similarity_is_the_cosine_of_the_aligned_crops(net: MobileFaceNet, tensors: Tensors) -> None:
     pictures, points, crops = [torch.rand(3, 150, 130), torch.rand(3, 300, 200)], [], []
     for picture, (x, y, side, roll) in zip(pictures, ((60, 70, 112, 0), (100, 150, 200, 30)), strict=True):
-        crop = similarity(torch.tensor([x, y]), side, roll, 112)
+        crop = square_crop(torch.tensor([x, y]), side, roll, 112)
         points.append(landmarks(apply_affine(invert_affine(crop), ARCFACE_POINTS_PX)))
-        crops.append(warp(picture, crop, (112, 112))[0])
+        crops.append(warp(picture, crop, (112, 112)))
     one, other = plain(tensors, torch.stack(crops))
     value = identity_similarity(net, *pictures, *points)
     assert value == pytest.approx(float(one @ other), abs=1e-3)
@@ -160,7 +160,7 @@ def test_the_real_network_tells_people_apart_in_photos(assets: Path) -> None:
         known = float(vector["embedding_unit"][a] @ vector["embedding_unit"][b])
         found = identity_similarity(net, photos[a], photos[b], points[a], points[b])
         assert found == pytest.approx(known, abs=0.05)
-        small = warp(photos[a], arcface_crop(torch.tensor(vector["source_points_px"][a]) + 0.5), (112, 112))[0]
+        small = warp(photos[a], arcface_crop(torch.tensor(vector["source_points_px"][a]) + 0.5), (112, 112))
         assert identity_similarity(net, photos[a], small, points[a], landmarks(ARCFACE_POINTS_PX)) > 0.98
 
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 import ostec
 from ostec.errors import BadGeometry, BadWeights, MissingWeights
+from ostec.geometry.align import apply_affine
 from ostec.geometry.camera import rotation, to_pixels
-from ostec.geometry.warp import apply_affine
 from ostec.original.deep3d import (
     Coefficients,
     Deep3DNet,

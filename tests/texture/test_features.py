@@ -55,9 +55,8 @@ def flat_head(open_mouth: bool) -> Reconstruction:
         ball = BALL_M * cap + torch.tensor([*centre, -BALL_M * 0.7])
         sheets.append((ball, own, part, (u, 0.75, u + 0.2, 0.95)))
     places, own = grid((-MOUTH_M[0], MOUTH_Y - MOUTH_M[1]), (MOUTH_M[0], MOUTH_Y + MOUTH_M[1]), 20)
-    sheets.append(
-        (torch.nn.functional.pad(places, (0, 1), value=-BEHIND_M), own, FacePart.TEETH, (0.6, 0.75, 0.9, 0.95))
-    )
+    teeth = torch.nn.functional.pad(places, (0, 1), value=-BEHIND_M)
+    sheets.append((teeth, own, FacePart.TEETH, (0.6, 0.75, 0.9, 0.95)))
     return assembled(sheets, open_mouth)
 
 

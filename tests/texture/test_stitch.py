@@ -23,20 +23,20 @@ def left_half(value: float, otherwise: float = -1.0) -> torch.Tensor:
 
 
 def test_one_view_alone_is_unchanged() -> None:
-    atlas = Atlas().add("photo", UVTexture(picture(), torch.ones(SIZE, SIZE)), 1.0)
+    atlas = Atlas().add("photo", UVTexture(picture(), torch.ones(SIZE, SIZE)), 1.0, "photo")
     for keep in (INSIDE, ~INSIDE):
         assert (stitch(atlas, INSIDE, keep, GREY).rgb - picture()).abs().max() < 2e-3
 
 
 def test_kept_texels_are_bit_exact() -> None:
-    atlas = Atlas().add("photo", UVTexture(picture(), left_half(0.9)), 2.0)
+    atlas = Atlas().add("photo", UVTexture(picture(), left_half(0.9)), 2.0, "photo")
     atlas = atlas.add("view", UVTexture(picture() * 0.5, torch.full((SIZE, SIZE), 0.8)), 1.0)
     keep = left_half(1.0) > 0
     assert torch.equal(stitch(atlas, INSIDE, keep, GREY).rgb[:, keep], picture()[:, keep])
 
 
 def test_a_colour_cast_leaves_no_seam() -> None:
-    atlas = Atlas().add("photo", UVTexture(picture(), left_half(0.9)), 2.0)
+    atlas = Atlas().add("photo", UVTexture(picture(), left_half(0.9)), 2.0, "photo")
     atlas = atlas.add("view", UVTexture(picture() - 0.15, torch.full((SIZE, SIZE), 0.8)), 1.0)
     out = stitch(atlas, INSIDE, left_half(1.0) > 0, GREY).rgb
     border = SIZE // 2
@@ -45,7 +45,7 @@ def test_a_colour_cast_leaves_no_seam() -> None:
 
 
 def test_a_draft_is_the_stitch_but_for_a_level_of_255() -> None:
-    atlas = Atlas().add("photo", UVTexture(picture(), left_half(0.9)), 2.0)
+    atlas = Atlas().add("photo", UVTexture(picture(), left_half(0.9)), 2.0, "photo")
     atlas = atlas.add("view", UVTexture(picture() - 0.15, torch.full((SIZE, SIZE), 0.8)), 1.0)
     draft, exact = (stitch(atlas, INSIDE, left_half(1.0) > 0, GREY, draft=draft) for draft in (True, False))
     assert 0 < (draft.rgb - exact.rgb).abs().max() < 1 / 255
@@ -53,7 +53,7 @@ def test_a_draft_is_the_stitch_but_for_a_level_of_255() -> None:
 
 
 def test_texels_nobody_saw_are_filled_and_said_to_be_unseen() -> None:
-    atlas = Atlas().add("photo", UVTexture(picture() * 0 + 0.6, left_half(0.9)), 2.0)
+    atlas = Atlas().add("photo", UVTexture(picture() * 0 + 0.6, left_half(0.9)), 2.0, "photo")
     out = stitch(atlas, INSIDE, left_half(1.0) > 0, GREY)
     right = left_half(0.0, 1.0) > 0
     assert (out.confidence[right] == -1).all() and (out.confidence[~right] == 0.9).all()

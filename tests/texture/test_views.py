@@ -28,13 +28,13 @@ def test_the_paper_s_views_in_the_paper_s_order() -> None:
 
 def test_the_owner_is_the_best_score_and_the_earlier_on_a_tie() -> None:
     photo, view = texture([0.9, 0.4, -1.0, -1.0, 0.5]), texture([0.9, 0.9, 0.3, -1.0, 1.0])
-    soft = Atlas().add("photo", photo, 2.0).add("view", view, 1.0)
+    soft = Atlas().add("photo", photo, 2.0, "photo").add("view", view, 1.0)
     assert soft.owner().tolist() == [[0, 1, 1, -1, 0]]
-    hard = Atlas().add("photo", photo, 0.1).add("view", view, 1.0)
+    hard = Atlas().add("photo", photo, 0.1, "photo").add("view", view, 1.0)
     assert hard.owner().tolist() == [[1, 1, 1, -1, 1]]
 
 
 def test_adding_a_view_leaves_the_atlas_as_it_was() -> None:
     empty = Atlas()
-    one = empty.add("photo", texture([0.5]), 2.0)
+    one = empty.add("photo", texture([0.5]), 2.0, "photo")
     assert empty.names == () and one.names == ("photo",)

@@ -22,7 +22,7 @@ from ostec.files.names import face_name, output_names
 from ostec.files.photos import find_photos, load_photo, remove_leftovers, write_atomically
 from ostec.interfaces import BatchingCompleter, Completer, Parts
 from ostec.pipeline import complete_face, find_faces
-from ostec.settings import Settings
+from ostec.settings import FORMATS, Settings
 from ostec.types import Result
 
 _SUMMARY_EVERY_S = 1.0
@@ -36,7 +36,7 @@ class Options:
 
     faces: Literal["largest", "all"] = "largest"
     """Which faces of a photo."""
-    formats: tuple[str, ...] = ("png", "obj", "glb")
+    formats: tuple[str, ...] = FORMATS
     """Files to write, as for `Result.save`."""
     overwrite: bool = False
     """Also redo photos that are done."""

@@ -25,7 +25,7 @@ class NearestCompleter:
     """Each hidden texel takes the colour of the nearest trusted one in the texture."""
 
     def __call__(self, face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
-        photo, trusted = atlas.textures[0], trusted_texels(face, atlas)
+        photo, trusted = atlas.photo, trusted_texels(face, atlas)
         nearest = distance_transform_edt(~trusted.numpy(), return_distances=False, return_indices=True)
         row, column = torch.from_numpy(nearest).long()
         return completed(face, atlas, photo.rgb[:, row, column])
@@ -39,7 +39,7 @@ class TeleaCompleter:
         self._cv2 = _opencv()
 
     def __call__(self, face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
-        photo, trusted = atlas.textures[0], trusted_texels(face, atlas)
+        photo, trusted = atlas.photo, trusted_texels(face, atlas)
         picture = (photo.rgb * trusted * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
         radius_px = _TELEA_RADIUS_PX_AT_256 * max(trusted.shape) / 256
         hidden = (~trusted).numpy().astype(np.uint8)
@@ -52,7 +52,7 @@ class PlainSkinCompleter:
 
     def __call__(self, face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
         symmetric = face.reconstruction.topology.mirror is not None
-        light = plain_skin(fit_to_texture(atlas.textures[0], face.texels, symmetric), face.texels)
+        light = plain_skin(fit_to_texture(atlas.photo, face.texels, symmetric), face.texels)
         return completed(face, atlas, light.exp())
 
 
@@ -65,18 +65,18 @@ class MeanFaceCompleter:
     def __call__(self, face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
         trusted = trusted_texels(face, atlas)
         mean = F.interpolate(self._mean[None], list(trusted.shape), mode="bilinear", align_corners=False)[0]
-        shift = (log_colour(atlas.textures[0].rgb) - mean)[:, trusted].mean(dim=1)
+        shift = (log_colour(atlas.photo.rgb) - mean)[:, trusted].mean(dim=1)
         return completed(face, atlas, (mean + shift[:, None, None]).exp())
 
 
 def trusted_texels(face: Face, atlas: Atlas) -> Tensor:
     """[Hu, Wu] bool: what the photo showed well enough."""
-    return face.texels.inside & (atlas.textures[0].confidence >= TRUSTED)
+    return face.texels.inside & (atlas.photo.confidence >= TRUSTED)
 
 
 def completed(face: Face, atlas: Atlas, fill: Tensor) -> Completed:
     """The photo's trusted texels, and `fill` [3, Hu, Wu] in the rest of the chart."""
-    photo, trusted = atlas.textures[0], trusted_texels(face, atlas)
+    photo, trusted = atlas.photo, trusted_texels(face, atlas)
     rgb = torch.where(trusted, photo.rgb, fill.clamp(0, 1) * face.texels.inside)
     return Completed(UVTexture(rgb, torch.where(trusted, photo.confidence, -1.0)))
 

@@ -18,11 +18,10 @@ from ostec.bench.gallery import TILE_PX, Setup
 from ostec.bench.record import Score
 from ostec.bench.scores import blurred, detail_ratio, picture_figures, seam_ratio, within_2_std
 from ostec.geometry.camera import angles_deg, rotation, to_pixels, toward_camera
-from ostec.geometry.render import portrait_camera, render
-from ostec.geometry.sample import sample
+from ostec.geometry.render import over_background, portrait_camera, render
+from ostec.geometry.sampling import sample
 from ostec.geometry.texels import bake_texels
 from ostec.interfaces import Parts, Rasteriser
-from ostec.pipeline import over_background
 from ostec.texture.fill import push_pull
 from ostec.texture.unwrap import TRUSTED, unwrap, visibility, without_islands
 from ostec.texture.views import PHOTO_PRIORITY
@@ -113,7 +112,7 @@ def hide(known: Known, yaw_deg: float, variant: str, parts: Parts) -> tuple[Face
     photo = Photo(picture, known.photo.name, known.photo.sha256)
     everywhere = SkinMask(torch.ones(8, 8), torch.tensor([[1.0, 0, 0], [0, 1, 0]]))
     face = Face(photo, reconstruction, everywhere, known.texels, "soft")
-    return face, Atlas().add("photo", seen, PHOTO_PRIORITY["soft"])
+    return face, Atlas().add("photo", seen, PHOTO_PRIORITY["soft"], "photo")
 
 
 def displaced(seen: UVTexture, name: str) -> UVTexture:
@@ -144,7 +143,7 @@ def score_hold_out(known: Known, setup: Setup) -> Iterator[Score]:
     for yaw_deg, variant, side in cases:
         face, atlas = hide(known, yaw_deg * side, variant, parts)
         pictured = variant == "plain" and yaw_deg == _PICTURED_YAW_DEG
-        seen, truth = atlas.textures[0], known.truth
+        seen, truth = atlas.photo, known.truth
         if pictured:
             gallery.show(known.photo.name, f"left at {yaw_deg * side:.0f} deg", seen.rgb)
         for name, method in setup.methods.items():

@@ -19,16 +19,16 @@ from ostec.bench.gallery import Gallery, Setup
 from ostec.bench.record import Score
 from ostec.bench.scores import picture_figures, seam_ratio, within_2_std
 from ostec.errors import BadGeometry, OstecError
-from ostec.files.mesh_readers import read_mesh
-from ostec.geometry.align import similarity
+from ostec.files.meshes import read_mesh
+from ostec.geometry.align import fit_similarity_3d
 from ostec.geometry.camera import rotation, to_clip, to_pixels
 from ostec.geometry.raster import interpolate
-from ostec.geometry.render import render
+from ostec.geometry.render import over_background, render
 from ostec.geometry.texels import bake_texels
 from ostec.interfaces import Parts
-from ostec.pipeline import complete_face, find_faces, over_background
+from ostec.pipeline import complete_face, find_faces
 from ostec.texture.unwrap import TRUSTED
-from ostec.types import Camera, Photo, Reconstruction, Result, Texels
+from ostec.types import Camera, Photo, Reconstruction, Result, Shape, Texels
 
 ATTRIBUTION = "Infinite, 3D Head Scan by Lee Perry-Smith (www.ir-ltd.net), CC BY 3.0"
 YAWS_DEG = (0.0, 15.0, 30.0, 45.0, 60.0, 75.0)
@@ -49,7 +49,7 @@ _ALIGNMENT_LEAST, _ALIGNMENT_POINTS = 100, 20_000
 class Scan:
     """A head with a colour map, in the head frame, metres; its nose tip is the foremost vertex."""
 
-    head: Reconstruction
+    head: Shape
     rgb: Tensor
     """[3, H, W]."""
 
@@ -68,7 +68,7 @@ class Scan:
         """([3, H, W] which point of the head each pixel shows, [H, W] bool whether it shows one)."""
         faces = self.head.topology.faces
         fragments = parts.rasterise(to_clip(self.head.vertices, camera), faces, camera.size)
-        return interpolate(fragments, self.head.vertices, faces), fragments.triangle >= 0
+        return interpolate(fragments, self.head.vertices, faces).movedim(-1, 0), fragments.triangle >= 0
 
     def camera(self, yaw_deg: float, pitch_deg: float) -> Camera:
         """A perspective camera before the turned head."""
@@ -87,7 +87,7 @@ def load_scan(path: Path) -> Scan:
     """
     mesh = read_mesh(path, needs_texture=True)
     assert mesh.rgb is not None
-    return Scan(replace(mesh.head, vertices=mesh.head.vertices * _UNIT_M), mesh.rgb)
+    return Scan(replace(mesh.shape, vertices=mesh.shape.vertices * _UNIT_M), mesh.rgb)
 
 
 def score_scan(scan: Scan, setup: Setup) -> Iterator[Score]:
@@ -180,7 +180,7 @@ def alignment(fit: Camera, shown: Tensor, pictured: Tensor, covered: Tensor) -> 
     source, target = shown[hit].double(), pictured[:, y[hit], x[hit]].T.double()
     trust = torch.ones(len(source), dtype=torch.float64)
     for _ in range(_ALIGNMENT_ROUNDS):
-        scale, R, t = similarity(source, target, trust)
+        scale, R, t = fit_similarity_3d(source, target, trust)
         distance = (scale * source @ R.T + t - target).norm(dim=1)
         trust = (distance <= distance.quantile(_ALIGNMENT_SHARE)).double()
     return lambda points: (scale * points.double() @ R.T + t).float()

@@ -15,14 +15,13 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixe
 
 from ostec._version import __version__
 from ostec.errors import OstecError
-from ostec.settings import SearchSettings, Settings
+from ostec.settings import FORMATS, SearchSettings, Settings
 
 if TYPE_CHECKING:
     from ostec.batch.run import Event, Options
     from ostec.bench.run import Outcome
 
 _DONE, _SOME_FAILED, _SET_UP, _INTERRUPTED = 0, 1, 2, 130
-_FORMATS = ("png", "obj", "glb")
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Run:
     """What tells skin from what hides it: auto, or a name; a wrong name lists them."""
     faces: Literal["largest", "all"] = "largest"
     """Which faces of a photo."""
-    formats: tuple[str, ...] = _FORMATS
+    formats: tuple[str, ...] = FORMATS
     """Files to write, of png, obj and glb."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """What to compute on."""
@@ -348,8 +347,8 @@ def _formats(asked: tuple[str, ...]) -> tuple[str, ...]:
     from ostec.errors import BadSettings
 
     formats = tuple(name.lower() for group in asked for name in group.split(",") if name)
-    if not formats or not set(formats) <= set(_FORMATS):
-        raise BadSettings(f"formats is {' '.join(asked)!r}; choose from {', '.join(_FORMATS)}.")
+    if not formats or not set(formats) <= set(FORMATS):
+        raise BadSettings(f"formats is {' '.join(asked)!r}; choose from {', '.join(FORMATS)}.")
     return formats
 
 

@@ -29,7 +29,7 @@ class MirrorCompleter:
     def __call__(self, face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
         symmetric = face.reconstruction.topology.mirror is not None
         inside = face.texels.inside
-        photo = atlas.textures[0]
+        photo = atlas.photo
         light = plain_skin(fit_to_texture(photo, face.texels, symmetric), face.texels)
         grain = skin_grain(photo, log_colour(photo.rgb), settings.seed) + cavity_shade(face)
         progress("light", 0.3)
@@ -39,7 +39,7 @@ class MirrorCompleter:
             texture = stitch(atlas, inside, trusted, (light + grain).exp().clamp(0, 1))
         else:
             relit_photo, even = with_even_light(photo, light, symmetric)
-            atlas = Atlas().add("photo", relit_photo, 1.0)
+            atlas = Atlas().add("photo", relit_photo, 1.0, "photo")
             atlas = atlas.add("mirror", mirrored(relit_photo, even), 1.0) if symmetric else atlas
             texture = stitch(atlas, inside, torch.zeros_like(inside), (even + grain).exp().clamp(0, 1))
             texture = with_colours_of(texture, photo, trusted)

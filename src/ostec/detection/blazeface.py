@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ostec.geometry.warp import apply_affine, invert_affine, similarity, warp
+from ostec.geometry.align import apply_affine, invert_affine, square_crop
+from ostec.geometry.sampling import warp
 from ostec.networks.blaze import BlazeBlock, SameConv2d
 from ostec.types import Detection, Photo
 from ostec.weights.shipped import DATA_DIR, read_tensors
@@ -155,14 +156,14 @@ def whole_photo_views(height: int, width: int, turn_deg: float = 0.0) -> list[Te
     """Affines [2, 3] from photo px to the network's input: the whole photo, and the same zoomed out."""
     centre = torch.tensor([width / 2, height / 2])
     side_px = float(max(height, width))
-    return [similarity(centre, side_px / zoom, turn_deg, INPUT_PX) for zoom in (1.0, ZOOM_OUT)]
+    return [square_crop(centre, side_px / zoom, turn_deg, INPUT_PX) for zoom in (1.0, ZOOM_OUT)]
 
 
 def tile_views(height: int, width: int, step: int) -> list[Tensor]:
     """Affines [2, 3] from photo px to the network's input: overlapping tiles of long side / step."""
     side_px = max(height, width) / step
     rows, columns = (_tile_centres(length, side_px) for length in (height, width))
-    return [similarity(torch.tensor([x, y]), side_px, 0.0, INPUT_PX) for y in rows for x in columns]
+    return [square_crop(torch.tensor([x, y]), side_px, 0.0, INPUT_PX) for y in rows for x in columns]
 
 
 def _tile_centres(length: int, side_px: float) -> list[float]:

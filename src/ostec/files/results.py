@@ -1,11 +1,11 @@
-"""The files of one result: what they are called, what is in them, and in which order they appear."""
+"""The files of one result: their names, their content, and the order in which they appear."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,107 +16,101 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ostec.errors import BadSettings, CannotWrite
-from ostec.files.mesh_writers import encode_glb, encode_mtl, encode_obj, with_material
+from ostec.files.glb import encode_glb
+from ostec.files.obj import encode_mtl, encode_obj, with_material
 from ostec.files.photos import cannot_write, encode_gif, encode_png, encode_sheet, to_8_bit, write_atomically
+from ostec.files.sheet import draw_sheet
+from ostec.settings import FORMATS
 from ostec.types import Result, TransferResult
 
 Sheet = Sequence[Sequence[tuple[str, Tensor]]]
 """Rows of (caption, [3, h, w])."""
+Files = dict[str, tuple[str, bytes]]
+"""Kind of file -> (name, content)."""
 
 
-def make_writer(draw_sheet: Callable[[Result], Sheet]) -> Callable[..., Mapping[str, Path]]:
-    """The writer (`interfaces.Writer`) that puts `draw_sheet`'s pictures into `NAME_sheet.jpg`."""
-    return partial(save_result, draw_sheet=draw_sheet)
+@dataclass(frozen=True)
+class FileWriter:
+    """Makes the files of a result (`types.Writer`)."""
 
+    draw_sheet: Callable[[Result], Sheet] = draw_sheet
 
-def save_result(
-    result: Result, save_dir: Path, name: str, formats: Sequence[str], *, draw_sheet: Callable[[Result], Sheet]
-) -> dict[str, Path]:
-    """Write a result's files and give their paths by kind: png, obj, mtl, glb, frontal, sheet, npz, film, json.
+    def encode(self, result: Result, name: str, formats: Sequence[str]) -> dict[str, bytes]:
+        """File name -> content, the report last. Raises `BadSettings`, `CannotWrite`."""
+        return dict(self._files(result, name, formats).values())
 
-    OBJ needs its texture beside it, so it brings the PNG along. Each file appears whole or not at all, and `NAME.json`
-    comes last, after an older one was removed: where it is, the others are. Raises `BadSettings` for an unknown
-    format and `CannotWrite`.
-    """
-    if unknown := [format for format in formats if format not in FORMATS]:
-        raise BadSettings(f"no format is called {unknown[0]!r}; there is {', '.join(FORMATS)}.")
-    _check_name(name, save_dir)
-    texture_png = encode_png(result.texture.rgb)
-    files: dict[str, tuple[str, bytes]] = {}
-    for format in dict.fromkeys(formats):
-        files |= FORMATS[format](result, name, texture_png)
-    if result.frontal is not None:
-        files["frontal"] = (f"{name}_frontal.png", encode_png(result.frontal))
-    files["sheet"] = (f"{name}_sheet.jpg", encode_sheet(draw_sheet(result)))
-    if result.report.get("settings", {}).get("keep_intermediate"):
-        files["npz"] = (f"{name}.npz", _encode_intermediate(result))
-    if any(completion.film is not None for completion in result.completions):
-        files["film"] = (f"{name}_search.gif", encode_gif(_film(result)))
-    report = {**result.report, "files": {kind: file for kind, (file, _) in files.items()}}
-    files["json"] = (f"{name}.json", (json.dumps(_plain(report), allow_nan=False, indent=1) + "\n").encode("ascii"))
+    def save(self, result: Result, save_dir: Path, name: str, formats: Sequence[str]) -> dict[str, Path]:
+        """Write the files and give their paths by kind: png, obj, mtl, glb, frontal, sheet, npz, film, json.
 
-    _remove(save_dir / f"{name}.json")
-    for file, data in files.values():
-        write_atomically(save_dir / file, data)
-    return {kind: save_dir / file for kind, (file, _) in files.items()}
+        Each file appears complete or not at all, and `NAME.json` comes last, after an older one was removed: where it
+        is, the others are. Raises `BadSettings`, `CannotWrite`.
+        """
+        files = self._files(result, name, formats)
+        _remove(save_dir / f"{name}.json")
+        return _write(files, save_dir)
+
+    def _files(self, result: Result, name: str, formats: Sequence[str]) -> Files:
+        """OBJ needs its texture beside it, so it brings the PNG along."""
+        if unknown := [format for format in formats if format not in FORMATS]:
+            raise BadSettings(f"no format is called {unknown[0]!r}; there is {', '.join(FORMATS)}.")
+        _check_name(name)
+        texture_png = encode_png(result.texture.rgb)
+        files: Files = {}
+        if {"png", "obj"} & set(formats):
+            files["png"] = (f"{name}.png", texture_png)
+        if "obj" in formats:
+            files |= _obj_files(name, encode_obj(result.reconstruction, f"{name}.mtl"))
+        if "glb" in formats:
+            licences = result.report.get("licences")
+            extras = {"licences": _plain(licences)} if licences else None
+            files["glb"] = (f"{name}.glb", encode_glb(result.reconstruction, texture_png, _printable(name), extras))
+        if result.frontal is not None:
+            files["frontal"] = (f"{name}_frontal.png", encode_png(result.frontal))
+        files["sheet"] = (f"{name}_sheet.jpg", encode_sheet(self.draw_sheet(result)))
+        if result.report.get("settings", {}).get("keep_intermediate"):
+            files["npz"] = (f"{name}.npz", _encode_intermediate(result))
+        if any(completion.film is not None for completion in result.completions):
+            files["film"] = (f"{name}_search.gif", encode_gif(_film(result)))
+        report = _plain({**result.report, "files": {kind: file for kind, (file, _) in files.items()}})
+        files["json"] = (f"{name}.json", (json.dumps(report, allow_nan=False, indent=1) + "\n").encode("ascii"))
+        return files
 
 
 def save_transfer(
     result: TransferResult, save_dir: Path, name: str, *, draw_sheet: Callable[[TransferResult], Sheet]
 ) -> dict[str, Path]:
-    """Write a transfer's files and give their paths by kind: png, coverage, obj, mtl, glb, sheet.
+    """Write the files of a transfer and give their paths by kind: png, coverage, obj, mtl, glb, sheet.
 
     The mesh is the target's own, in its axes and unit; an OBJ keeps its polygons. Raises `CannotWrite`.
     """
-    _check_name(name, save_dir)
-    target, texture_png = result.target, encode_png(result.rgb)
-    own = Path(target.name)
-    as_it_was = own.suffix.lower() == ".obj" and own.is_file()
-    files = {
+    _check_name(name)
+    target, texture_png, own = result.target, encode_png(result.rgb), Path(result.target.name)
+    if own.suffix.lower() == ".obj" and own.is_file():
+        obj = with_material(own.read_bytes(), f"{name}.mtl")
+    else:
+        obj = encode_obj(target.shape, f"{name}.mtl")
+    files: Files = {
         "png": (f"{name}.png", texture_png),
         "coverage": (f"{name}_coverage.png", encode_png(result.coverage.float().expand(3, -1, -1))),
-        "obj": (
-            f"{name}.obj",
-            with_material(own.read_bytes(), f"{name}.mtl") if as_it_was else encode_obj(target.head, f"{name}.mtl"),
-        ),
-        "mtl": (f"{name}.mtl", encode_mtl(f"{name}.png")),
-        "glb": (f"{name}.glb", encode_glb(target.head, texture_png, name.encode("utf-8", "replace").decode())),
+        **_obj_files(name, obj),
+        "glb": (f"{name}.glb", encode_glb(target.shape, texture_png, _printable(name))),
         "sheet": (f"{name}_sheet.jpg", encode_sheet(draw_sheet(result))),
     }
+    return _write(files, save_dir)
+
+
+def _obj_files(name: str, obj: bytes) -> Files:
+    return {"obj": (f"{name}.obj", obj), "mtl": (f"{name}.mtl", encode_mtl(f"{name}.png"))}
+
+
+def _write(files: Files, save_dir: Path) -> dict[str, Path]:
     for file, data in files.values():
         write_atomically(save_dir / file, data)
     return {kind: save_dir / file for kind, (file, _) in files.items()}
 
 
-def _png(result: Result, name: str, texture_png: bytes) -> dict[str, tuple[str, bytes]]:
-    return {"png": (f"{name}.png", texture_png)}
-
-
-def _obj(result: Result, name: str, texture_png: bytes) -> dict[str, tuple[str, bytes]]:
-    return {
-        **_png(result, name, texture_png),
-        "obj": (f"{name}.obj", encode_obj(result.reconstruction, f"{name}.mtl")),
-        "mtl": (f"{name}.mtl", encode_mtl(f"{name}.png")),
-    }
-
-
-def _glb(result: Result, name: str, texture_png: bytes) -> dict[str, tuple[str, bytes]]:
-    licences = result.report.get("licences")
-    extras = {"licences": _plain(licences)} if licences else None
-    shown = name.encode("utf-8", "replace").decode()
-    return {"glb": (f"{name}.glb", encode_glb(result.reconstruction, texture_png, shown, extras))}
-
-
-FORMATS: Mapping[str, Callable[[Result, str, bytes], dict[str, tuple[str, bytes]]]] = {
-    "png": _png,
-    "obj": _obj,
-    "glb": _glb,
-}
-"""Format -> function from (result, name, texture as PNG) to kind -> (file, content)."""
-
-
 def _film(result: Result) -> Iterator[Tensor]:
-    """Frame by frame [3, S, 2 S]: what was known of a view, and beside it what the search made of it."""
+    """[3, S, 2 S] frames: what was known of a view, and beside it the search's picture of it."""
     for completion in result.completions:
         if completion.film is not None:
             known = completion.shot.image * completion.shot.trust
@@ -166,13 +160,18 @@ def _plain(value: Any) -> Any:
     return _plain(value.tolist()) if hasattr(value, "tolist") else str(value)
 
 
-def _check_name(name: str, save_dir: Path) -> None:
+def _check_name(name: str) -> None:
     """A name must not lead out of the folder, nor break the line in which an OBJ file names its material."""
     if name in ("", ".", "..") or any(letter in "/\\" or ord(letter) < 32 for letter in name):
         raise CannotWrite(
-            f"{str(save_dir / 'NAME')!r}: {name!r} cannot be used as a file name. "
+            f"{name!r} cannot be used as a file name. "
             "Give one without slashes, line breaks and other control characters."
         )
+
+
+def _printable(name: str) -> str:
+    """The name in valid UTF-8."""
+    return name.encode("utf-8", "replace").decode()
 
 
 def _remove(path: Path) -> None:

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ostec.geometry.align import ffhq_crop, warp
+from ostec.geometry.align import ffhq_crop
 from ostec.geometry.camera import cropped
 from ostec.geometry.raster import rasterise
 from ostec.geometry.render import portrait_camera, render
+from ostec.geometry.sampling import pixels_inside, warp
 from ostec.types import Result
 
 _TILE_PX = 256
@@ -56,7 +57,8 @@ def draw_sheet(result: Result) -> list[list[Panel]]:
 def _photo_crop(result: Result) -> Tensor:
     """[3, tile, tile]: the photo around the face, wider than the FFHQ crop."""
     crop = ffhq_crop(result.reconstruction.landmarks.points_px, _TILE_PX)
-    image, valid = warp(result.photo.rgb, crop, (_TILE_PX, _TILE_PX))
+    valid = pixels_inside(crop, result.photo.size, (_TILE_PX, _TILE_PX))
+    image = warp(result.photo.rgb, crop, (_TILE_PX, _TILE_PX))
     return image * valid + _PAPER * ~valid
 
 

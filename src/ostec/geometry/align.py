@@ -1,30 +1,30 @@
-"""Crops that faces are aligned to, and similarities between point sets. An affine is [2, 3], px -> px."""
+"""Affines of the picture plane ([2, 3], px -> px), the crops that faces are aligned to, and least-squares fits."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 
 from ostec.errors import BadGeometry
-from ostec.geometry import warp as warping
-from ostec.geometry.warp import apply_affine, invert_affine
-
-__all__ = [
-    "apply_affine",
-    "arcface_crop",
-    "compose_affine",
-    "ffhq_crop",
-    "fit_similarity",
-    "invert_affine",
-    "similarity",
-    "warp",
-]
 
 ARCFACE_SIZE_PX = 112
 ARCFACE_POINTS_PX = torch.tensor(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
-"""Eye at the picture's left, eye at its right, nose tip, mouth corners likewise (METHOD section 3)."""
+"""Eye at the picture's left, eye at its right, nose tip, mouth corners likewise (ArcFace, CVPR 2019)."""
+
+
+def apply_affine(affine: Tensor, points: Tensor) -> Tensor:
+    """[2, 3] affine on points [..., 2]; the result has the points' dtype."""
+    return (points.double() @ affine[:, :2].double().T + affine[:, 2].double()).to(points.dtype)
+
+
+def invert_affine(affine: Tensor) -> Tensor:
+    """[2, 3] float64 inverse of a [2, 3] affine."""
+    linear = torch.linalg.inv(affine[:, :2].double())
+    return torch.cat([linear, -(linear @ affine[:, 2:].double())], dim=1)
 
 
 def compose_affine(second: Tensor, first: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ def compose_affine(second: Tensor, first: Tensor) -> Tensor:
     return torch.cat([linear @ first[:, :2].double(), linear @ first[:, 2:].double() + shift], dim=1)
 
 
-def fit_similarity(source: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+def fit_similarity_2d(source: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
     """[2, 3] rotation, uniform scale and shift that best take `source` [N, 2] to `target` [N, 2].
 
     Weighted least squares (Umeyama, PAMI 1991, in the plane, where it has a closed form); `weights` [N] >= 0. Never
@@ -53,11 +53,10 @@ def fit_similarity(source: Tensor, target: Tensor, weights: Tensor | None = None
     return torch.cat([linear, (b_mean - linear @ a_mean)[:, None]], dim=1).to(source.dtype)
 
 
-def similarity(source: Tensor, target: Tensor, weights: Tensor) -> tuple[float, Tensor, Tensor]:
-    """(scale, R [3, 3], t [3]) with target ~ scale R source + t by weighted least squares.
+def fit_similarity_3d(source: Tensor, target: Tensor, weights: Tensor) -> tuple[float, Tensor, Tensor]:
+    """(scale, R [3, 3], t [3]) with target ~ scale R source + t by weighted least squares (Umeyama, PAMI 1991).
 
-    `source`, `target` [N, 3], `weights` [N]. Umeyama, "Least-squares estimation of transformation parameters between
-    two point patterns", PAMI 1991.
+    `source`, `target` [N, 3], `weights` [N].
     """
     share = (weights / weights.sum())[:, None]
     source_mean, target_mean = (share * source).sum(dim=0), (share * target).sum(dim=0)
@@ -70,8 +69,20 @@ def similarity(source: Tensor, target: Tensor, weights: Tensor) -> tuple[float, 
     return scale, R, target_mean - scale * R @ source_mean
 
 
+def square_crop(centre_px: Tensor, side_px: float, roll_deg: float, crop_px: int) -> Tensor:
+    """[2, 3] float64 affine, picture px -> px of a square crop of `crop_px` about `centre_px` [2].
+
+    `side_px` is the crop's side in the picture; what is turned clockwise by `roll_deg` there is upright in the crop.
+    """
+    scale, angle = crop_px / side_px, math.radians(roll_deg)
+    cos, sin = scale * math.cos(angle), scale * math.sin(angle)
+    turn = torch.tensor([[cos, sin], [-sin, cos]], dtype=torch.float64)
+    shift = crop_px / 2 - turn @ centre_px.double()
+    return torch.cat([turn, shift[:, None]], dim=1)
+
+
 def ffhq_crop(landmarks_px: Tensor, size_px: int) -> Tensor:
-    """[2, 3] affine from the picture to the FFHQ crop of `size_px`, from [68, 2] landmarks (METHOD section 3).
+    """[2, 3] affine from the picture to the FFHQ crop of `size_px`, from [68, 2] landmarks (FFHQ, Karras et al. 2019).
 
     The square c ± x ± y goes onto [0, size_px]²; a tilted face comes out upright. Raises `BadGeometry` where eyes and
     mouth coincide.
@@ -94,17 +105,4 @@ def ffhq_crop(landmarks_px: Tensor, size_px: int) -> Tensor:
 
 def arcface_crop(points_px: Tensor) -> Tensor:
     """[2, 3] affine from the picture to the 112 px ArcFace crop, for points [5, 2] as in `ARCFACE_POINTS_PX`."""
-    return fit_similarity(points_px, ARCFACE_POINTS_PX.to(points_px))
-
-
-def warp(image: Tensor, crop_from_picture: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """([C, h, w], [h, w] bool): `image` [C, H, W] cut and resampled, and which pixel centres lie in the picture.
-
-    The picture's border colours go on outside it. Averages where it shrinks; takes no copy of more than is needed.
-    """
-    crop = warping.warp(image, crop_from_picture, size)
-    y, x = (torch.arange(n, dtype=torch.float64) + 0.5 for n in size)
-    centres = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
-    at = apply_affine(invert_affine(crop_from_picture), centres)
-    extent = torch.tensor([image.shape[2], image.shape[1]])
-    return crop, ((at >= 0) & (at <= extent)).all(dim=-1)
+    return fit_similarity_2d(points_px, ARCFACE_POINTS_PX.to(points_px))

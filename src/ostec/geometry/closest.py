@@ -1,4 +1,8 @@
-"""The nearest point of a triangle mesh, exactly, for millions of points: a tree of boxes in numba."""
+"""The nearest point of a triangle mesh that faces a given way, exactly, for millions of points.
+
+A bounding volume hierarchy in numba. Libraries (libigl, Embree) do not take the facing into account while they search,
+and the nearest triangle of a folded surface, as of lips, is often one that faces the other way.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from ostec.geometry.bands import Bands
 from ostec.geometry.mesh import face_normals
 
 _LEAF = 4
-"""Triangles per smallest box."""
+"""Triangles per leaf."""
 _GRID = 1024
 """Cells per axis in which triangles are sorted: thirty bits of Morton code."""
 _ROUNDING = 1 + 1e-9
@@ -23,12 +27,12 @@ _ON_RIM = 1e-9
 
 @dataclass(frozen=True)
 class Hits:
-    """Where N points found the surface."""
+    """The nearest points of N queries."""
 
     triangle: Tensor
-    """[N] int64, -1 where nothing is near enough and faces the same way."""
+    """[N] int64, -1 where no triangle is near enough and faces the same way."""
     barycentrics: Tensor
-    """[N, 3] float64; exactly 0 for corners that the nearest point does not lie between."""
+    """[N, 3] float64; exactly 0 at the far corners of an edge or vertex on which the nearest point lies."""
     distance: Tensor
     """[N] float64, infinite without a hit."""
 
@@ -37,15 +41,14 @@ class Hits:
         """[N] bool."""
         return self.triangle >= 0
 
-    def blend(self, values: Tensor, faces: Tensor) -> Tensor:
-        """[N, C] float64: what the corners carry, `values` [V, C] indexed by `faces` [F, 3]; of any triangle where
-        there is no hit."""
-        corners = values.double()[faces[self.triangle.clamp(min=0)]]
+    def interpolate(self, attributes: Tensor, faces: Tensor) -> Tensor:
+        """[N, C] float64: the vertex attributes [V, C], indexed by `faces` [F, 3]; arbitrary where there is no hit."""
+        corners = attributes.double()[faces[self.triangle.clamp(min=0)]]
         return (corners * self.barycentrics[:, :, None]).sum(dim=1)
 
 
 class Surface:
-    """A triangle mesh in which nearest points are looked up. Built in order of F log F."""
+    """A triangle mesh prepared for nearest-point queries; preparing takes O(F log F)."""
 
     def __init__(self, vertices: Tensor, faces: Tensor) -> None:
         """`vertices` [V, 3], finite, `faces` [F, 3], at least one."""
@@ -55,22 +58,22 @@ class Surface:
         self._rim = torch.zeros(len(vertices), dtype=torch.bool)
         self._rim[faces[self._open]] = self._rim[faces.roll(-1, dims=1)[self._open]] = True
         corners = self.vertices[faces].numpy()
-        self._order = _along_a_curve(corners.mean(axis=1))
+        self._order = _morton_order(corners.mean(axis=1))
         self._corners = np.ascontiguousarray(corners[self._order])
         self._facing = np.ascontiguousarray(self.normals.numpy()[self._order])
         self._boxes = _boxes(self._corners)
 
     def nearest(self, points: Tensor, normals: Tensor, reach: float, least_cosine: float) -> Hits:
         """The nearest points to `points` [N, 3], within `reach`, on triangles whose normals agree with `normals`
-        [N, 3] to `least_cosine` at least (-1: any). The answer does not depend on the number of threads."""
+        [N, 3] to `least_cosine` at least (-1: any). The result does not depend on the number of threads."""
         at, facing = (np.ascontiguousarray(given.double().numpy()) for given in (points, normals))
         found = np.empty(len(at), dtype=np.int64)
         shares, distance = np.empty((len(at), 3)), np.empty(len(at))
         tree, answer = (self._corners, self._facing, self._order, self._boxes), (found, shares, distance)
         limits = float(reach), float(least_cosine)
         with Bands() as bands:
-            bands(len(at), 32, lambda low, high: _search(at, facing, *tree, *limits, *answer, low, high))
-        return Hits(*map(torch.from_numpy, (found, shares, distance)))
+            bands(len(at), 32, lambda low, high: _search(low, high, (at, facing), tree, limits, answer))
+        return Hits(*map(torch.from_numpy, answer))
 
     def at_rim(self, hits: Hits) -> Tensor:
         """[N] bool: the nearest point lies on an edge where the surface ends."""
@@ -85,7 +88,7 @@ class Surface:
 
 
 def _open_sides(faces: Tensor) -> Tensor:
-    """[F, 3] bool: from a triangle's corner k to the next there is no other triangle."""
+    """[F, 3] bool: the edge from a triangle's corner k to the next belongs to no other triangle."""
     sides = torch.stack([faces, faces.roll(-1, dims=1)], dim=2).view(-1, 2).sort(dim=1).values
     _, which, times = (sides[:, 0] * (int(faces.max()) + 1) + sides[:, 1]).unique(
         return_inverse=True, return_counts=True
@@ -93,8 +96,8 @@ def _open_sides(faces: Tensor) -> Tensor:
     return (times == 1)[which].view(-1, 3)
 
 
-def _along_a_curve(points: NDArray[np.float64]) -> NDArray[np.int64]:
-    """[F]: the order of the points [F, 3] along Morton's curve."""
+def _morton_order(points: NDArray[np.float64]) -> NDArray[np.int64]:
+    """[F]: the order of the points [F, 3] along the Morton curve."""
     low, high = points.min(axis=0), points.max(axis=0)
     cell = ((points - low) / max(float((high - low).max()), 1e-300) * (_GRID - 1)).astype(np.int64)
     code = np.zeros(len(points), dtype=np.int64)
@@ -124,15 +127,19 @@ def _boxes(corners: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @njit(cache=True, nogil=True)
-def _search(points, facing, corners, normals, order, boxes, reach, least_cosine, found, shares, distance, low, high):
+def _search(low, high, queries, tree, limits, answer):
     """Points low..high-1. Of equally near triangles the first in the mesh's order is taken."""
+    points, facing = queries
+    corners, normals, order, boxes = tree
+    reach, least_cosine = limits
+    found, shares, distance = answer
     leaves = len(boxes) // 2
     stack, away = np.empty(64, dtype=np.int64), np.zeros(64)
     guess = leaves
     for k in range(low, high):
         x, y, z = points[k, 0], points[k, 1], points[k, 2]
         best, best_f, bu, bv, bw = reach * reach, -1, 0.0, 0.0, 0.0
-        stack[0], stack[1], top = 1, guess, 2  # where the neighbour found something is looked into first
+        stack[0], stack[1], top = 1, guess, 2  # the leaf of the previous hit comes first
         away[0] = away[1] = 0.0
         while top > 0:
             top -= 1
@@ -179,20 +186,19 @@ def _to_triangle(x, y, z, corners):
     bx, by, bz = corners[1, 0] - corners[0, 0], corners[1, 1] - corners[0, 1], corners[1, 2] - corners[0, 2]
     cx, cy, cz = corners[2, 0] - corners[0, 0], corners[2, 1] - corners[0, 1], corners[2, 2] - corners[0, 2]
     px, py, pz = x - corners[0, 0], y - corners[0, 1], z - corners[0, 2]
+    p, b, c = (px, py, pz), (bx, by, bz), (cx, cy, cz)
     bb, bc, cc = bx * bx + by * by + bz * bz, bx * cx + by * cy + bz * cz, cx * cx + cy * cy + cz * cz
     pb, pc = px * bx + py * by + pz * bz, px * cx + py * cy + pz * cz
     area = bb * cc - bc * bc
     if area > 1e-14 * bb * cc:
         v, w = (cc * pb - bc * pc) / area, (bb * pc - bc * pb) / area
         if v > 0 and w > 0 and v + w < 1:
-            return _off(px, py, pz, bx, by, bz, cx, cy, cz, v, w), v, w
+            return _squared_rest(p, b, c, v, w), v, w
     v = min(max(pb / bb, 0.0), 1.0) if bb > 0 else 0.0
     w = min(max(pc / cc, 0.0), 1.0) if cc > 0 else 0.0
     across = bb + cc - 2 * bc
     t = min(max((pc - pb + bb - bc) / across, 0.0), 1.0) if across > 0 else 0.0
-    to_b = _off(px, py, pz, bx, by, bz, cx, cy, cz, v, 0.0)
-    to_c = _off(px, py, pz, bx, by, bz, cx, cy, cz, 0.0, w)
-    to_bc = _off(px, py, pz, bx, by, bz, cx, cy, cz, 1 - t, t)
+    to_b, to_c, to_bc = _squared_rest(p, b, c, v, 0.0), _squared_rest(p, b, c, 0.0, w), _squared_rest(p, b, c, 1 - t, t)
     if to_b <= to_c and to_b <= to_bc:
         return to_b, v, 0.0
     if to_c <= to_bc:
@@ -201,7 +207,7 @@ def _to_triangle(x, y, z, corners):
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _off(px, py, pz, bx, by, bz, cx, cy, cz, v, w):
+def _squared_rest(p, b, c, v, w):
     """Squared length of p - v b - w c."""
-    dx, dy, dz = px - v * bx - w * cx, py - v * by - w * cy, pz - v * bz - w * cz
+    dx, dy, dz = p[0] - v * b[0] - w * c[0], p[1] - v * b[1] - w * c[1], p[2] - v * b[2] - w * c[2]
     return dx * dx + dy * dy + dz * dz

@@ -1,4 +1,4 @@
-"""Normals and seams of triangle meshes, and a sphere through points."""
+"""Normals and seams of triangle meshes, and a sphere fitted to points."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def face_normals(vertices: Tensor, faces: Tensor) -> Tensor:
 
 
 def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
-    """[V, 3] unit normals of `vertices` [V, 3]: those of the triangles around, by the sine of their angle there.
+    """[V, 3] unit normals of `vertices` [V, 3]: the mean of the triangles around, weighted by the sine of their angle.
 
     0 for vertices without a triangle. The sums are exact, so the normals of a mirrored mesh are the mirrored normals,
     bit for bit, in whichever order the triangles come and whatever the number of threads.
@@ -55,7 +55,7 @@ def welded(vertices: Tensor, faces: Tensor) -> Tensor:
 
 
 def inside_out(vertices: Tensor, faces: Tensor) -> bool:
-    """The triangles are clockwise seen from outside: more area faces the middle of the vertices than away from it."""
+    """Whether the triangles are clockwise seen from outside: more area faces the mesh's middle than away from it."""
     a, b, c = vertices.double()[faces].unbind(dim=1)
     away = (a + b + c) / 3 - vertices.double()[faces].mean(dim=(0, 1))
     return float((torch.linalg.cross(b - a, c - a) * away).sum()) < 0

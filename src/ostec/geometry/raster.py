@@ -1,4 +1,4 @@
-"""Which triangle each pixel sees: a perspective-correct z-buffer on the CPU."""
+"""The triangle visible in each pixel: a perspective-correct z-buffer on the CPU."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ostec.types import Fragments, Texels
 
 SUBPIXELS = 4096
 """Vertices are snapped to this fraction of a pixel; edge functions are then exact in float64 for triangles up to
-16,384 px across, so that every pixel centre on a closed surface's picture is covered exactly once per layer."""
+16,384 px across, so that every pixel centre inside a closed surface's picture is covered exactly once per layer."""
 
 
 def rasterise(points_clip: Tensor, faces: Tensor, size: tuple[int, int]) -> Fragments:
-    """What the pixel centres (+0.5) of a picture of (height, width) `size` see of a triangle mesh.
+    """What is visible of a triangle mesh at the pixel centres (+0.5) of a picture of (height, width) `size`.
 
     `points_clip` [V, 4] is (x·w, y·w, depth·w, w), x and y in px (`geometry.camera.to_clip`); `faces` [F, 3]. Both
     sides of a triangle are drawn. Triangles with a vertex at w <= 0 (behind the camera) or not finite are left out:
     there is no clipping. A pixel centre on a shared edge belongs to one of its triangles; of equally near triangles
-    the first in `faces` is seen. The answer does not depend on the number of threads. Raises `BadGeometry`.
+    the first in `faces` is visible. The result does not depend on the number of threads. Raises `BadGeometry`.
     """
     height, width = size
     _check(points_clip, faces, size)
@@ -38,24 +38,19 @@ def rasterise(points_clip: Tensor, faces: Tensor, size: tuple[int, int]) -> Frag
     return Fragments(triangle, barycentrics, depth)
 
 
-def interpolate(fragments: Fragments, attributes: Tensor, faces: Tensor) -> Tensor:
-    """[C, H, W]: what the vertices carry, `attributes` [V, C], in every pixel; 0 where nothing was hit.
+def interpolate(fragments: Fragments | Texels, attributes: Tensor, faces: Tensor) -> Tensor:
+    """[H, W, C]: the vertex attributes [V, C] in every pixel or texel; 0 where there is no triangle.
 
     `faces` [F, 3] index `attributes`; they may differ from the rasterised ones (texture seams). Raises `BadGeometry`.
     """
-    return blend(fragments, attributes, faces).permute(2, 0, 1).contiguous()
-
-
-def blend(fragments: Fragments | Texels, attributes: Tensor, faces: Tensor) -> Tensor:
-    """`interpolate` with the channels last, [H, W, C]."""
     height, width = fragments.triangle.shape
-    carried = attributes.detach().cpu().float().contiguous()
-    _check_faces(faces, len(carried))
-    picture = torch.empty((height, width, carried.shape[1]))
-    given = fragments.triangle, fragments.barycentrics, faces.long(), carried, picture
+    values = attributes.detach().cpu().float().contiguous()
+    _check_faces(faces, len(values))
+    picture = torch.empty((height, width, values.shape[1]))
+    given = fragments.triangle, fragments.barycentrics, faces.long(), values, picture
     arrays = [tensor.cpu().contiguous().numpy() for tensor in given]
     with Bands() as bands:
-        bands(height, width, lambda low, high: _blend_rows(low, high, *arrays))
+        bands(height, width, lambda low, high: _interpolate_rows(low, high, *arrays))
     return picture
 
 
@@ -135,7 +130,7 @@ def _draw_rows(screen, faces, row_low, row_high, triangle, barycentrics, depth):
 
 
 @njit(cache=True, nogil=True)
-def _blend_rows(row_low, row_high, triangle, barycentrics, faces, attributes, picture):
+def _interpolate_rows(row_low, row_high, triangle, barycentrics, faces, attributes, picture):
     """Interpolate `attributes` [V, C] into rows row_low..row_high-1 of `picture` [H, W, C]."""
     for row in range(row_low, row_high):
         for column in range(triangle.shape[1]):

@@ -10,22 +10,22 @@ from torch import Tensor
 
 from ostec.errors import BadGeometry
 from ostec.geometry.mesh import vertex_normals
-from ostec.geometry.raster import blend
+from ostec.geometry.raster import interpolate
 from ostec.interfaces import Rasteriser
-from ostec.types import Fragments, Reconstruction, Texels, Topology
+from ostec.types import Fragments, Shape, Texels, Topology
 
 
-def bake_texels(face: Reconstruction, size: tuple[int, int], rasterise: Rasteriser) -> Texels:
-    """The point and the normal of `face` under each texel centre of a texture of (height, width) `size`.
+def bake_texels(shape: Shape, size: tuple[int, int], rasterise: Rasteriser) -> Texels:
+    """The point and the normal of `shape` under each texel centre of a texture of (height, width) `size`.
 
-    What does not depend on the face's shape is kept for the next face of the same topology and size. If the
+    What does not depend on the vertices is cached for the next shape of the same topology and size. If the
     topology has a mirror map, texel (i, Wu-1-j) lies on the mirrored triangle with the mirrored barycentrics, and
-    baking a mirrored face gives the mirrored points and normals, bit for bit. The middle column of an odd width lies
+    baking a mirrored shape gives the mirrored points and normals, bit for bit. The middle column of an odd width lies
     on triangles of the left half; its points and normals are the means over both halves.
     """
-    chart = _chart(face.topology, size, rasterise)
-    points = _laid_out(chart, face.vertices)
-    normals = _laid_out(chart, vertex_normals(face.vertices, face.topology.faces))
+    chart = _chart(shape.topology, size, rasterise)
+    points = _on_chart(chart, shape.vertices)
+    normals = _on_chart(chart, vertex_normals(shape.vertices, shape.topology.faces))
     x, y, z = normals.unbind(dim=-1)
     length = (x * x + y * y + z * z).sqrt_()
     normals /= torch.where(length > 0, length, 1.0)[..., None]
@@ -46,12 +46,12 @@ class _Chart:
     """[Hu, 1]: the middle column of an odd width as the right half's triangles have it, in the same order."""
 
 
-def _laid_out(chart: _Chart, carried: Tensor) -> Tensor:
-    """[Hu, Wu, C]: what the vertices carry, [V, C], in every texel."""
-    picture = blend(chart.source, carried, chart.source_faces)
+def _on_chart(chart: _Chart, attributes: Tensor) -> Tensor:
+    """[Hu, Wu, C]: the vertex attributes [V, C] in every texel."""
+    picture = interpolate(chart.source, attributes, chart.source_faces)
     if chart.middle is not None:
         column = picture[:, picture.shape[1] // 2]
-        column += blend(chart.middle, carried, chart.source_faces)[:, 0]
+        column += interpolate(chart.middle, attributes, chart.source_faces)[:, 0]
         column /= 2
     return picture
 
@@ -76,7 +76,7 @@ def _chart(topology: Topology, size: tuple[int, int], rasterise: Rasteriser) -> 
 
 
 def _mirrored(left: Fragments, faces: Tensor, mirror: Tensor, width: int) -> tuple[Fragments, Tensor, Tensor]:
-    """The whole chart from its left half: the source fragments of `_Chart`, triangle and barycentrics.
+    """The complete chart from its left half: the source fragments of `_Chart`, triangle and barycentrics.
 
     In the source, triangle F + f is `mirror[faces[f]]`: the mirrored triangle with its corners in the order of f's.
     """

@@ -14,10 +14,10 @@ from scipy import sparse
 from torch import Tensor
 
 from ostec.errors import BadWeights, NoFace
-from ostec.geometry.align import similarity
+from ostec.geometry.align import fit_similarity_3d
 from ostec.geometry.camera import angles_deg, to_pixels
 from ostec.networks.facemesh_net import FaceMeshNet, load_facemesh_net, mesh_points
-from ostec.types import Camera, Detection, Landmarks, Mesh, Photo, Reconstruction, Topology
+from ostec.types import Camera, Detection, Landmarks, Mesh, Photo, Reconstruction, Shape, Topology
 from ostec.weights.shipped import DATA_DIR, read_arrays
 
 LEAST_PRESENCE = 0.5
@@ -96,7 +96,7 @@ def fit_head(model: FaceMeshModel, points: Tensor, presence: float, size: tuple[
     `size`: (height, width) of the photo. Mirrored points give the mirrored head.
     """
     points = points.double()
-    scale, R, shift_px = similarity(model.face_mean.double(), points, model.pose_weights.double())
+    scale, R, shift_px = fit_similarity_3d(model.face_mean.double(), points, model.pose_weights.double())
     face = ((points - shift_px) / scale) @ R
     height, width = size
     centre_px = torch.tensor([width / 2, height / 2], dtype=torch.float64)
@@ -170,4 +170,4 @@ def neutral_head() -> Mesh:
     """The mean head, without a texture. Raises `MissingWeights`, `BadWeights`."""
     model = load_facemesh_model()
     head = fit_head(model, model.face_mean * torch.tensor([1.0, -1.0, -1.0]), 1.0, (1, 1))
-    return Mesh(head, None, "mediapipe")
+    return Mesh(Shape(head.vertices, head.topology), None, "mediapipe")

@@ -14,7 +14,7 @@ from scipy.linalg import rq
 from torch import Tensor
 
 from ostec.errors import BadWeights, MissingWeights, NoFace
-from ostec.geometry.align import similarity
+from ostec.geometry.align import fit_similarity_3d
 from ostec.geometry.camera import angles_deg, to_camera, to_pixels
 from ostec.heads.facemesh import load_facemesh_model
 from ostec.types import Camera, Detection, Landmarks, Photo, Reconstruction, Topology
@@ -79,7 +79,7 @@ def check_head_frame(landmarks: Tensor, source: str) -> None:
     """Raises `BadWeights` where landmarks [68, 3], metres, are not those of an upright head in the head frame."""
     model = load_facemesh_model()
     known = model.head(model.face_mean)[model.topology.landmark_vertices]
-    scale, R, shift = similarity(known, landmarks.double(), torch.ones(68, dtype=torch.float64))
+    scale, R, shift = fit_similarity_3d(known, landmarks.double(), torch.ones(68, dtype=torch.float64))
     turned_deg = math.degrees(math.acos(max(-1.0, min(1.0, (float(R.trace()) - 1) / 2))))
     error = (landmarks.double() - (scale * known @ R.T + shift)).norm(dim=1).mean()
     size = (landmarks.double() - landmarks.double().mean(dim=0)).norm(dim=1).mean()

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 from torch import Tensor
 
-from ostec.geometry.align import similarity
+from ostec.geometry.align import fit_similarity_3d
 from ostec.geometry.camera import angles_deg, to_pixels
 from ostec.geometry.mesh import sphere
 from ostec.heads.facemesh import face_points, load_facemesh_model
 from ostec.heads.ict_files import MODEL_FILE, TOPOLOGY_FILE, Shapes, read_shapes
 from ostec.heads.ict_fit import Array, Index, PointFit, PointModel, fit_points
 from ostec.networks.facemesh_net import FaceMeshNet, load_facemesh_net
-from ostec.types import Camera, Detection, FacePart, Landmarks, Mesh, Photo, Reconstruction, Topology
+from ostec.types import Camera, Detection, FacePart, Landmarks, Mesh, Photo, Reconstruction, Shape, Topology
 from ostec.weights.locate import require, weights_folders
 from ostec.weights.shipped import read_arrays
 
@@ -85,7 +85,7 @@ def fit_head(model: ICTModel, points: Tensor, presence: float, size: tuple[int, 
     `size`: (height, width) of the photo.
     """
     centred = points.double() - torch.tensor([size[1] / 2, size[0] / 2, 0.0])
-    start = similarity(torch.from_numpy(model.points.mean), centred, model.start_weights.double())
+    start = fit_similarity_3d(torch.from_numpy(model.points.mean), centred, model.start_weights.double())
     fit = fit_points(model.points, centred.numpy(), (start[0], start[1].numpy(), start[2].numpy()))
     coefficients = with_shut_eyes(fit.coefficients, points, model.names)
     camera, vertices = camera_of(fit, size), lids_on_eyes(model.head(coefficients), model.topology)
@@ -166,7 +166,7 @@ def ict_topology(arrays: Mapping[str, NDArray]) -> Topology:
         name="ict",
         facemesh_uv=torch.from_numpy(arrays["facemesh_uv"].astype(np.float32)),
         parts=torch.cat([parts, other[parts]]),
-        openness=torch.from_numpy(arrays["openness"].astype(np.float32) / 255),
+        ambient_occlusion=torch.from_numpy(arrays["openness"].astype(np.float32) / 255),
     )
 
 
@@ -218,4 +218,4 @@ def neutral_head() -> Mesh:
     model = load_ict_reconstructor(None, "cpu").model
     head = fit_head(model, points, 1.0, (_NEUTRAL_PX, _NEUTRAL_PX))
     complete = replace(head.topology, paintable=torch.ones_like(head.topology.paintable), parts=None)
-    return Mesh(replace(head, topology=complete), None, "ict")
+    return Mesh(Shape(head.vertices, complete), None, "ict")

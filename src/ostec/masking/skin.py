@@ -11,10 +11,11 @@ from scipy.spatial import ConvexHull, QhullError
 from torch import Tensor
 from torch.nn import functional as F
 
-from ostec.geometry.align import apply_affine, warp
+from ostec.geometry.align import apply_affine
 from ostec.geometry.camera import cropped, to_clip, to_pixels, toward_camera
 from ostec.geometry.mesh import vertex_normals
 from ostec.geometry.raster import interpolate, rasterise
+from ostec.geometry.sampling import pixels_inside, warp
 from ostec.light.shading import fit_shading, log_colour
 from ostec.masking.selfie import SelfieNet, load_selfie_net, person_mask
 from ostec.types import Camera, Photo, Reconstruction, SkinMask
@@ -44,7 +45,7 @@ class SkinSegmenter:
     def __call__(self, photo: Photo, reconstruction: Reconstruction) -> SkinMask:
         mask_from_photo = head_square(reconstruction)
         size = (MASK_PX, MASK_PX)
-        rgb, valid = warp(photo.rgb, mask_from_photo, size)
+        rgb, valid = warp(photo.rgb, mask_from_photo, size), pixels_inside(mask_from_photo, photo.size, size)
         person = person_mask(self._net, rgb)
         camera = cropped(reconstruction.camera, mask_from_photo, size)
         normals, facing = seen_normals(reconstruction, camera)
@@ -236,7 +237,7 @@ def seen_normals(reconstruction: Reconstruction, camera: Camera) -> tuple[Tensor
     fragments = rasterise(to_clip(vertices, camera), topology.faces, camera.size)
     normals = vertex_normals(vertices, topology.faces)
     facing = (normals * toward_camera(vertices, camera)).sum(dim=-1, keepdim=True)
-    picture = interpolate(fragments, torch.cat([normals, facing], dim=1), topology.faces)
+    picture = interpolate(fragments, torch.cat([normals, facing], dim=1), topology.faces).movedim(-1, 0)
     return picture[:3].movedim(0, -1), picture[3]
 
 

@@ -1,1 +1,1 @@
-"""A texture from one mesh onto another; importing a folder called `transfer` would hide `ostec.transfer`."""
+"""A texture from one mesh onto another. (A folder called `transfer` would hide the function `ostec.transfer`.)"""

@@ -1,4 +1,4 @@
-"""Where a mesh has its face: pictures are taken of it, and FaceMesh finds its points in them."""
+"""The face of a mesh: it is rendered from several sides, and FaceMesh finds its points in the pictures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ostec.errors import NoFace
-from ostec.geometry.align import similarity
+from ostec.geometry.align import fit_similarity_3d
 from ostec.geometry.camera import rotation, to_clip, to_pixels
 from ostec.geometry.mesh import vertex_normals
 from ostec.geometry.raster import interpolate, rasterise
@@ -18,7 +18,7 @@ from ostec.interfaces import Detector, Reconstructor
 from ostec.types import Camera, Detection, Mesh, Photo, Reconstruction
 
 POINTS = 468
-"""Of a FaceMesh head's vertices those that the network finds; the others follow from them."""
+"""Vertices of a FaceMesh head that the network finds; the others are derived from them."""
 _FIRST_PX, _PICTURE_PX = 320, 512
 _FAR, _CLOSE = 0.45, 1.3
 """Half the picture's width, in units of the mesh's radius and of the face's; the face's is about its mean point."""
@@ -33,20 +33,20 @@ _REMEDY = "Give a mesh with a face, or points that are the same on both meshes (
 
 
 @dataclass(frozen=True)
-class Found:
+class FacePoints:
     """FaceMesh's points on a mesh."""
 
     points: Tensor
     """[468, 3] float64, in the mesh's frame and unit."""
     weights: Tensor
-    """[468] float64: how well a point was seen, 0 where not at all."""
+    """[468] float64: how well a point was visible, 0 where not at all."""
     shape: Tensor
-    """[468, 3] float64, head frame, metres: the face that the network saw."""
+    """[468, 3] float64, head frame, metres: the face as the network fitted it."""
 
 
 @dataclass(frozen=True)
 class _Look:
-    """A picture of the mesh in which FaceMesh saw a face."""
+    """A picture of the mesh in which FaceMesh found a face."""
 
     camera: Camera
     fit: Reconstruction
@@ -57,13 +57,13 @@ class _Look:
         return self.fit.camera.R.T @ self.camera.R
 
 
-def find_points(mesh: Mesh, detect: Detector, reconstruct: Reconstructor) -> Found:
-    """Looks along each axis until there is a face, then closely from three sides.
+def find_points(mesh: Mesh, detect: Detector, reconstruct: Reconstructor) -> FacePoints:
+    """Renders the mesh along each axis until a face is found, then the face alone from three sides.
 
     `reconstruct` gives FaceMesh heads. Raises `NoFace` where none is found.
     """
     first = _first_look(mesh, detect, reconstruct)
-    points, weights = _lifted(mesh, first)
+    points, weights = _on_surface(mesh, first)
     centre = (points * weights[:, None]).sum(dim=0) / weights.sum()
     radius = float((((points - centre) ** 2).sum(dim=1) * weights).sum().div(weights.sum()).sqrt())
     total, mass, shape = torch.zeros(POINTS, 3).double(), torch.zeros(POINTS).double(), None
@@ -74,16 +74,16 @@ def find_points(mesh: Mesh, detect: Detector, reconstruct: Reconstructor) -> Fou
         look = _look(mesh, camera, lambda photo, at=there: [at], reconstruct)
         if look is None:
             continue
-        seen, weights = _lifted(mesh, look)
+        seen, weights = _on_surface(mesh, look)
         total, mass = total + seen * weights[:, None], mass + weights
         shape = _shape(look) if shape is None else shape
     if shape is None or int((mass > 0).sum()) < _ENOUGH:
-        raise NoFace(f"{mesh.name}: a face was found, but seen closely it is none. {_REMEDY}")
-    return Found(total / mass.clamp(min=1e-9)[:, None], mass, shape)
+        raise NoFace(f"{mesh.name}: a face was found from afar, but not in closer pictures. {_REMEDY}")
+    return FacePoints(total / mass.clamp(min=1e-9)[:, None], mass, shape)
 
 
 def _first_look(mesh: Mesh, detect: Detector, reconstruct: Reconstructor) -> _Look:
-    vertices = mesh.head.vertices[mesh.head.topology.faces.flatten()]
+    vertices = mesh.shape.vertices[mesh.shape.topology.faces.flatten()]
     low, high = vertices.amin(dim=0), vertices.amax(dim=0)
     radius = float((high - low).norm()) / 2
     best = None
@@ -95,7 +95,7 @@ def _first_look(mesh: Mesh, detect: Detector, reconstruct: Reconstructor) -> _Lo
             if look.fit.landmarks.score >= _SURE:
                 break
     if best is None:
-        raise NoFace(f"{mesh.name}: no face is found on it from in front, behind or beside. {_REMEDY}")
+        raise NoFace(f"{mesh.name}: no face was found on it from the front, the back or the sides. {_REMEDY}")
     return best
 
 
@@ -125,46 +125,47 @@ def _look(mesh: Mesh, camera: Camera, detect: Detector, reconstruct: Reconstruct
 
 
 def _detection(points_px: Tensor, score: float) -> Detection:
-    """A detector's answer where the points [468, 2] are known."""
+    """What a detector would give for a face with the points [468, 2]."""
     box = torch.cat([points_px.amin(dim=0), points_px.amax(dim=0)])
     six = torch.stack([points_px[list(index)].mean(dim=0) for index in _BLAZE_POINTS])
     return Detection(box, six, score)
 
 
 def _picture(mesh: Mesh, camera: Camera) -> Tensor:
-    """[3, P, P]: with its texture, or as plaster of the colour of skin under a light from the camera."""
-    head = mesh.head
+    """[3, P, P]: with its texture, or without one in the colour of skin, lit from the camera."""
+    shape = mesh.shape
     if mesh.rgb is not None:
-        image, covered = render(head, mesh.rgb, camera, rasterise)
+        image, covered = render(shape, mesh.rgb, camera, rasterise)
         return image + _BACKGROUND * ~covered
-    fragments = rasterise(to_clip(head.vertices, camera), head.topology.faces, camera.size)
-    normals = vertex_normals(head.vertices, head.topology.faces)
-    facing = (interpolate(fragments, normals, head.topology.faces) * camera.R[2][:, None, None]).sum(dim=0).abs()
+    fragments = rasterise(to_clip(shape.vertices, camera), shape.topology.faces, camera.size)
+    normals = vertex_normals(shape.vertices, shape.topology.faces)
+    facing = (interpolate(fragments, normals, shape.topology.faces) @ camera.R[2]).abs()
     covered = fragments.triangle >= 0
-    plaster = torch.tensor(_SKIN)[:, None, None] * (0.25 + 0.75 * facing)
-    return torch.where(covered, plaster, _BACKGROUND)
+    skin = torch.tensor(_SKIN)[:, None, None] * (0.25 + 0.75 * facing)
+    return torch.where(covered, skin, _BACKGROUND)
 
 
-def _lifted(mesh: Mesh, look: _Look) -> tuple[Tensor, Tensor]:
-    """([468, 3] points on the mesh, [468] weights): what the pixels show at which the network saw its points."""
-    head, camera = mesh.head, look.camera
-    fragments = rasterise(to_clip(head.vertices, camera), head.topology.faces, camera.size)
-    normals = vertex_normals(head.vertices, head.topology.faces)
-    carried = interpolate(fragments, torch.cat([head.vertices, normals], dim=1), head.topology.faces)
+def _on_surface(mesh: Mesh, look: _Look) -> tuple[Tensor, Tensor]:
+    """([468, 3] points on the mesh, [468] weights): the surface points in the pixels at which the network found its
+    points."""
+    shape, camera = mesh.shape, look.camera
+    fragments = rasterise(to_clip(shape.vertices, camera), shape.topology.faces, camera.size)
+    normals = vertex_normals(shape.vertices, shape.topology.faces)
+    carried = interpolate(fragments, torch.cat([shape.vertices, normals], dim=1), shape.topology.faces)
     x, y = to_pixels(look.fit.vertices[:POINTS], look.fit.camera).floor().long().unbind(dim=1)
     last = camera.size[0] - 1
     inside = (x >= 0) & (y >= 0) & (x <= last) & (y <= last)
-    at = carried[:, y.clamp(0, last), x.clamp(0, last)].T.double()
+    at = carried[y.clamp(0, last), x.clamp(0, last)].double()
     cosine = (at[:, 3:] @ camera.R[2].double()).abs()
     weights = (cosine - _LEAST_COSINE).clamp(min=0) * inside
-    return at[:, :3], weights * _agreeing(at[:, :3], _shape(look), weights)
+    return at[:, :3], weights * _inliers(at[:, :3], _shape(look), weights)
 
 
-def _agreeing(points: Tensor, shape: Tensor, weights: Tensor) -> Tensor:
-    """[468] bool: the point lies where the shape that the network saw has it, and not on something behind it."""
+def _inliers(points: Tensor, shape: Tensor, weights: Tensor) -> Tensor:
+    """[468] bool: the point fits the network's face, so it lies on the face and not on something behind it."""
     if int((weights > 0).sum()) < _ENOUGH:
         return torch.zeros_like(weights, dtype=torch.bool)
-    scale, R, shift = similarity(shape, points, weights)
+    scale, R, shift = fit_similarity_3d(shape, points, weights)
     off = (scale * shape @ R.T + shift - points).norm(dim=1)
     return off <= _OUTLIER * off[weights > 0].median()
 

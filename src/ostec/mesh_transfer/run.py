@@ -1,4 +1,4 @@
-"""The whole of a transfer, from what was given to what can be saved."""
+"""A complete transfer, from files or values to what can be saved."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from ostec.errors import BadGeometry
+from ostec.files.meshes import read_mesh
 from ostec.files.results import save_transfer
 from ostec.interfaces import Detector, Reconstructor
-from ostec.mesh_transfer.inputs import read_landmarks, source_mesh, target_mesh
 from ostec.mesh_transfer.sheet import draw_transfer
 from ostec.mesh_transfer.texture_transfer import detected_pairs, given_pairs, transfer_texture
-from ostec.registry.components import build
+from ostec.registry.components import HEADS, build, neutral_head
 from ostec.types import Mesh, Result, TransferResult
+
+_LAYOUT = "Write a line for each point: x y z on the source, then x y z on the target."
 
 
 def transfer(
@@ -24,9 +31,9 @@ def transfer(
     """Carry a texture over to another mesh.
 
     `source` is a `Result`, or an .obj or .glb file with a texture; `target` is such a file with UVs, with or without a
-    texture, in any unit and turned anyhow, or a name in `components.HEADS`. FaceMesh finds the face on both; where it
-    cannot, `landmarks` is a text file of points that are the same on both, x y z on the source and x y z on the target
-    in each line. Raises `BadGeometry`, `BadPhoto`, `BadSettings`, `NoFace`.
+    texture, in any unit and orientation, or a name in `HEADS` of the registry. FaceMesh finds the face on both; where
+    it cannot, `landmarks` is a text file of corresponding points, x y z on the source and x y z on the target in each
+    line. Raises `BadGeometry`, `BadPhoto`, `BadSettings`, `NoFace`.
     """
     meshes = source_mesh(source), target_mesh(target)
     if landmarks is not None:
@@ -34,6 +41,32 @@ def transfer(
     else:
         pairs = detected_pairs(*meshes, *_face_finders())
     return transfer_texture(*meshes, pairs, texture_size, _write)
+
+
+def source_mesh(given: str | Path | Mesh | Result) -> Mesh:
+    """A mesh with a texture. Raises `BadGeometry`, `BadPhoto`."""
+    if isinstance(given, Result):
+        return Mesh(given.reconstruction, given.texture.rgb, given.photo.name)
+    return given if isinstance(given, Mesh) else read_mesh(Path(given), needs_texture=True)
+
+
+def target_mesh(given: str | Path | Mesh) -> Mesh:
+    """A mesh from a file, or a reconstructor's neutral head by name. Raises `BadGeometry`."""
+    if isinstance(given, Mesh):
+        return given
+    return neutral_head(str(given)) if str(given) in HEADS else read_mesh(Path(given))
+
+
+def read_landmarks(path: Path) -> Tensor:
+    """[N, 6] float64: a line for each point, x y z on the source, then x y z on the target. Raises `BadGeometry`."""
+    try:
+        rows = [line.partition("#")[0].split() for line in path.read_text().splitlines()]
+        points = np.array([row for row in rows if row], dtype=np.float64)
+    except (OSError, ValueError) as error:
+        raise BadGeometry(f"{path}: cannot be read as rows of numbers ({error}). {_LAYOUT}") from error
+    if points.ndim != 2 or points.shape[1] != 6 or not np.isfinite(points).all():
+        raise BadGeometry(f"{path}: does not hold six numbers in each line. {_LAYOUT}")
+    return torch.from_numpy(points)
 
 
 @lru_cache(maxsize=1)

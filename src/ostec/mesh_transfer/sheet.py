@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -11,7 +9,7 @@ from torch.nn import functional as F
 from ostec.geometry.camera import rotation
 from ostec.geometry.raster import rasterise
 from ostec.geometry.render import render
-from ostec.types import Camera, Reconstruction, TransferResult
+from ostec.types import Camera, Shape, TransferResult
 
 _TILE_PX, _TILE_M, _OVERSAMPLED = 256, 0.3, 2
 _TURNS = {"75° right": 75.0, "40° right": 40.0, "front": 0.0, "40° left": -40.0, "75° left": -75.0}
@@ -19,9 +17,9 @@ _PAPER, _BARE = 0.93, torch.tensor([0.85, 0.2, 0.85])[:, None, None]
 
 
 def draw_transfer(result: TransferResult) -> list[list[tuple[str, Tensor]]]:
-    """Rows of captioned tiles: the source, the target, what of the target has a counterpart, the textures."""
-    source = replace(result.source.head, vertices=result.upright_source)
-    target = replace(result.target.head, vertices=result.upright_target)
+    """Rows of captioned tiles: the source, the target, which parts of it have a counterpart, the textures."""
+    source = Shape(result.upright_source, result.source.shape.topology)
+    target = Shape(result.upright_target, result.target.shape.topology)
     on = result.upright_source[source.topology.faces.flatten()]
     centre = (on.amin(dim=0) + on.amax(dim=0)) / 2
     marked = torch.where(result.coverage, result.rgb, 0.5 * result.rgb + 0.5 * _BARE)
@@ -39,7 +37,7 @@ def draw_transfer(result: TransferResult) -> list[list[tuple[str, Tensor]]]:
     return [*(_turned(name, head, rgb, centre) for name, (head, rgb) in heads.items()), textures]
 
 
-def _turned(name: str, head: Reconstruction, rgb: Tensor, centre: Tensor) -> list[tuple[str, Tensor]]:
+def _turned(name: str, head: Shape, rgb: Tensor, centre: Tensor) -> list[tuple[str, Tensor]]:
     size_px = _TILE_PX * _OVERSAMPLED
     K = torch.tensor([[size_px / _TILE_M, 0, size_px / 2], [0, size_px / _TILE_M, size_px / 2], [0, 0, 1]])
     row = []

@@ -1,4 +1,4 @@
-"""A texture from one mesh onto another of any topology, from top to bottom."""
+"""The texture of one mesh transferred to another of any topology, step by step."""
 
 from __future__ import annotations
 
@@ -14,26 +14,25 @@ from ostec.errors import BadGeometry, BadSettings
 from ostec.geometry.closest import Surface
 from ostec.geometry.mesh import inside_out, welded
 from ostec.geometry.raster import rasterise
-from ostec.geometry.registration import bent, placed
-from ostec.geometry.sample import sample
+from ostec.geometry.registration import register_nonrigidly, similarity_onto
+from ostec.geometry.sampling import sample
 from ostec.geometry.texels import bake_texels
 from ostec.interfaces import Detector, Reconstructor
 from ostec.mesh_transfer.find import find_points
 from ostec.texture.fill import push_pull
-from ostec.types import Mesh, Reconstruction, Texels, Topology, TransferResult
+from ostec.types import Mesh, Shape, Texels, Topology, TransferResult
 
 LEAST_TEXTURE_PX, MOST_TEXTURE_PX = 16, 8192
 _REACH_M, _LEAST_COSINE = 0.006, 0.26
-"""How far from the bent target a texel's counterpart may lie, and how far it may be turned (75°)."""
+"""Largest distance of a texel's counterpart from the registered target, and least cosine between normals (75°)."""
 _ON_RIM_M = 0.0005
 _LEAST_COVERAGE = 0.01
 _SPREAD_M = 0.05
-"""Root mean square distance of FaceMesh's points from their middle, nearly: the size of a face of which only pairs of
-points are known."""
+"""Assumed root mean square distance of given points from their mean; about that of FaceMesh's points."""
 
 
 class Pairs(NamedTuple):
-    """Points that are the same on both meshes, each in its own frame and unit."""
+    """Corresponding points on both meshes, each in its own frame and unit."""
 
     source: Tensor
     """[N, 3] float64."""
@@ -42,9 +41,9 @@ class Pairs(NamedTuple):
     weights: Tensor
     """[N] float64 >= 0."""
     upright_source: Tensor
-    """[N, 3] float64: where the source's lie in the head frame, metres."""
+    """[N, 3] float64: the source's in the head frame, metres."""
     upright_target: Tensor
-    """Likewise."""
+    """[N, 3] float64: the target's in the head frame, metres."""
 
 
 @torch.no_grad()
@@ -59,25 +58,23 @@ def transfer_texture(
         raise BadSettings(f"texture_size is {size_px}; choose {LEAST_TEXTURE_PX} to {MOST_TEXTURE_PX}.")
     if source.rgb is None:
         raise BadGeometry(f"{source.name}: has no texture. Give an OBJ with its MTL and picture, or a GLB.")
-    upright = placed(pairs.source, pairs.upright_source, pairs.weights)
+    upright = similarity_onto(pairs.source, pairs.upright_source, pairs.weights)
     anchors = upright(pairs.source)
-    onto = placed(pairs.target, anchors, pairs.weights)
+    onto = similarity_onto(pairs.target, anchors, pairs.weights)
 
-    there, here = _moved(source.head, upright), _moved(target.head, onto)
+    there, here = _moved(source.shape, upright), _moved(target.shape, onto)
     surface = Surface(there.vertices, there.topology.faces)
     used = pairs.weights > 0
-    vertices = bent(here.vertices, here.topology.faces, onto(pairs.target)[used], anchors[used], surface)
-    texels = bake_texels(replace(here, vertices=vertices), (size_px, size_px), rasterise)
+    vertices = register_nonrigidly(here.vertices, here.topology.faces, onto(pairs.target)[used], anchors[used], surface)
+    texels = bake_texels(Shape(vertices, here.topology), (size_px, size_px), rasterise)
     if not bool(texels.inside.any()):
         raise BadGeometry(f"{target.name}: its UVs lie outside 0..1. Move the face's into the first tile.")
-    rgb, coverage = _looked_up(there, source.rgb, surface, texels)
+    rgb, coverage = _transferred(there, source.rgb, surface, texels)
     if int(coverage.sum()) < _LEAST_COVERAGE * int(texels.inside.sum()):
-        raise BadGeometry(
-            f"{target.name}: hardly any of it comes to lie on {source.name}. Give points that are the same on both "
-            "(--landmarks)."
-        )
+        few = f"{target.name}: hardly any of it has a counterpart on {source.name}."
+        raise BadGeometry(f"{few} Give corresponding points (--landmarks).")
     painted = replace(target, rgb=push_pull(rgb, coverage.float()))
-    upright_target = placed(pairs.target, pairs.upright_target, pairs.weights)(target.head.vertices)
+    upright_target = similarity_onto(pairs.target, pairs.upright_target, pairs.weights)(target.shape.vertices)
     return TransferResult(source, painted, there.vertices, upright_target, coverage, vertices, writer)
 
 
@@ -88,28 +85,28 @@ def detected_pairs(source: Mesh, target: Mesh, detect: Detector, reconstruct: Re
 
 
 def given_pairs(points: Tensor) -> Pairs:
-    """Points [N, 6]: x, y, z on the source, then on the target. They are taken to be as far apart as those of a face,
-    and the source's axes for the head frame's."""
+    """Points [N, 6]: x, y, z on the source, then on the target. They are assumed to be as far apart as those of a
+    face, and the source's axes to be the head frame's."""
     source, target = points.double()[:, :3], points.double()[:, 3:]
     off = source - source.mean(dim=0)
     upright = _SPREAD_M * off / off.square().sum(dim=1).mean().sqrt().clamp(min=1e-12)
     return Pairs(source, target, torch.ones(len(points), dtype=torch.float64), upright, upright)
 
 
-def _moved(head: Reconstruction, move: Callable[[Tensor], Tensor]) -> Reconstruction:
-    """Elsewhere, without seams in its surface, and with its normals outward."""
-    topology = replace(head.topology, faces=welded(head.vertices, head.topology.faces))
-    if inside_out(head.vertices, topology.faces):
+def _moved(shape: Shape, move: Callable[[Tensor], Tensor]) -> Shape:
+    """The moved shape, welded at its seams and with its normals outward."""
+    topology = replace(shape.topology, faces=welded(shape.vertices, shape.topology.faces))
+    if inside_out(shape.vertices, topology.faces):
         topology = replace(topology, faces=topology.faces.flip(1), uv_faces=topology.uv_faces.flip(1))
-    return replace(head, vertices=move(head.vertices), topology=topology)
+    return Shape(move(shape.vertices), topology)
 
 
-def _looked_up(head: Reconstruction, rgb: Tensor, surface: Surface, texels: Texels) -> tuple[Tensor, Tensor]:
+def _transferred(shape: Shape, rgb: Tensor, surface: Surface, texels: Texels) -> tuple[Tensor, Tensor]:
     """([3, Hu, Wu] the source's colour at each texel's counterpart, [Hu, Wu] bool whether it has one)."""
-    inside, topology = texels.inside, head.topology
+    inside, topology = texels.inside, shape.topology
     hits = surface.nearest(texels.points[inside], texels.normals[inside], _REACH_M, _LEAST_COSINE)
     known = hits.found & ~(surface.at_rim(hits) & (hits.distance > _ON_RIM_M))
-    uv = hits.blend(topology.uv, topology.uv_faces).float()
+    uv = hits.interpolate(topology.uv, topology.uv_faces).float()
     coverage = torch.zeros_like(inside)
     coverage[inside] = known
     picture = torch.zeros(3, *inside.shape)
@@ -124,7 +121,7 @@ def _sampled(rgb: Tensor, uv: Tensor) -> Tensor:
 
 
 def _beyond_seams(rgb: Tensor, topology: Topology) -> Tensor:
-    """Two texels beside the chart take the colours on it: what others left there is often black."""
+    """Two texels around each chart take the colours on it: files often have black there."""
     height, width = rgb.shape[1:]
     flat = F.pad(topology.uv * torch.tensor([width, height]), (0, 2))
     flat[:, 3] = 1
@@ -138,7 +135,7 @@ def _beyond_seams(rgb: Tensor, topology: Topology) -> Tensor:
 
 
 def _reduced(rgb: Tensor, size_px: int) -> Tensor:
-    """Halved until it has less than twice the texels across that are asked for."""
+    """Halved until it has less than twice the requested texels across."""
     while min(rgb.shape[1:]) >= 2 * size_px:
         rgb = F.avg_pool2d(rgb, 2)
     return rgb

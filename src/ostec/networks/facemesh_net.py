@@ -12,7 +12,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ostec.geometry.warp import apply_affine, invert_affine, similarity, warp
+from ostec.geometry.align import apply_affine, invert_affine, square_crop
+from ostec.geometry.sampling import warp
 from ostec.networks.blaze import BlazeBlock, SameConv2d
 from ostec.types import Detection, Photo
 from ostec.weights.shipped import DATA_DIR, read_tensors
@@ -101,7 +102,7 @@ def landmark_square(points: Tensor) -> tuple[Tensor, float, float]:
     """Centre [2], side and roll in degrees of the crop that FaceMesh wants about 468 points [468, 2 or 3] in px."""
     points = points[:, :2].double()
     roll = roll_deg(*points[list(EYE_CORNERS)])
-    level = similarity(torch.zeros(2), 1.0, roll, 1)
+    level = square_crop(torch.zeros(2), 1.0, roll, 1)
     upright = apply_affine(level, points)
     low, high = upright.amin(0), upright.amax(0)
     return apply_affine(invert_affine(level), (low + high) / 2), CROP_PER_BOX * float((high - low).max()), roll
@@ -111,7 +112,7 @@ def landmark_square(points: Tensor) -> tuple[Tensor, float, float]:
 def _points_in_crop(
     net: FaceMeshNet, rgb: Tensor, centre_px: Tensor, side_px: float, roll: float
 ) -> tuple[Tensor, float]:
-    crop_from_photo = similarity(centre_px, side_px, roll, CROP_PX)
+    crop_from_photo = square_crop(centre_px, side_px, roll, CROP_PX)
     crop = warp(rgb, crop_from_photo, (CROP_PX, CROP_PX))
     points, logits = net(torch.stack([crop, crop.flip(-1)]))
     mirrored = points[1, net.mirror]

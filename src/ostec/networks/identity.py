@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ostec.geometry.align import ARCFACE_POINTS_PX, ARCFACE_SIZE_PX, arcface_crop
-from ostec.geometry.warp import warp
+from ostec.geometry.sampling import warp
 
 _SMALL_PX = 256
 """Pictures up to this side, cropped as FFHQ is, hold a face at less than twice the scale of the crop."""

@@ -19,8 +19,9 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from ostec.errors import BadGeometry, BadWeights
+from ostec.geometry.align import apply_affine, invert_affine, square_crop
 from ostec.geometry.camera import FACING, angles_deg, to_pixels
-from ostec.geometry.warp import apply_affine, invert_affine, similarity, warp
+from ostec.geometry.sampling import warp
 from ostec.heads.facemesh import load_facemesh_reconstructor
 from ostec.heads.ostec_topology import load_topology
 from ostec.interfaces import Reconstructor
@@ -150,7 +151,7 @@ def face_crop(landmarks_px: Tensor, standard_points: Tensor) -> Tensor:
     if not px_per_unit > 1e-3:
         raise BadGeometry("Eyes, nose and mouth coincide or are not finite; no crop fits these landmarks.")
     turn_deg = 90.0 * round(roll_deg(points[1], points[2]) / 90.0)
-    return similarity(affine[3], CROP_PX * px_per_unit / RESCALE, turn_deg, CROP_PX)
+    return square_crop(affine[3], CROP_PX * px_per_unit / RESCALE, turn_deg, CROP_PX)
 
 
 def photo_camera(coefficients: Coefficients, crop_from_photo: Tensor, size: tuple[int, int]) -> Camera:

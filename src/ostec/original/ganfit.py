@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ostec.errors import BadWeights
-from ostec.geometry.align import similarity
+from ostec.geometry.align import fit_similarity_3d
 from ostec.heads.given_fits import (
     camera_of_projection,
     checked_reconstruction,
@@ -78,7 +78,7 @@ def read_ganfit(path: Path, topology: Topology, size: tuple[int, int]) -> Recons
 def _camera(vertices: Tensor, before_camera: Tensor, places_px: Tensor, size: tuple[int, int]) -> Camera:
     """The camera in the fit's units, from the vertices in three frames. Raises `ValueError` where they disagree."""
     ones = torch.ones(len(vertices), dtype=torch.float64)
-    scale, R, t = similarity(vertices, before_camera, ones)
+    scale, R, t = fit_similarity_3d(vertices, before_camera, ones)
     turned = vertices @ R.T + t / scale
     _require_near("vertices_rotated are not the vertices, turned", turned, before_camera / scale)
     rays = torch.cat([turned[:, :2] / turned[:, 2:], ones[:, None]], dim=1)

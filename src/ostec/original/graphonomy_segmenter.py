@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ostec.geometry.align import apply_affine, warp
+from ostec.geometry.align import apply_affine
 from ostec.geometry.camera import cropped
+from ostec.geometry.sampling import pixels_inside, warp
 from ostec.masking.skin import (
     LEAST_FACING,
     MASK_PX,
@@ -59,7 +60,8 @@ class GraphonomySegmenter:
     def __call__(self, photo: Photo, reconstruction: Reconstruction) -> SkinMask:
         square = head_square(reconstruction)
         mask_from_photo = square * (self._side_px / MASK_PX)
-        rgb, valid = warp(photo.rgb, mask_from_photo, (self._side_px, self._side_px))
+        size = self._side_px, self._side_px
+        rgb, valid = warp(photo.rgb, mask_from_photo, size), pixels_inside(mask_from_photo, photo.size, size)
         logits = parse(self._net, rgb.to(self._device), self._scales)
         zones = Zones(apply_affine(square, reconstruction.landmarks.points_px))
         hidden = _resized(_ruled_out(photo, reconstruction, square, zones), self._side_px)
@@ -80,7 +82,7 @@ def _ruled_out(photo: Photo, reconstruction: Reconstruction, square: Tensor, zon
     """[256, 256] bool: off the mesh, too aslant beyond the face, or frames of glasses."""
     size = (MASK_PX, MASK_PX)
     normals, facing = seen_normals(reconstruction, cropped(reconstruction.camera, square, size))
-    rgb, _ = warp(photo.rgb, square, size)
+    rgb = warp(photo.rgb, square, size)
     misfit = skin_misfit(rgb, normals, zones.sure_skin & (facing > 0.3))
     return (facing <= 0) | (~zones.face & (facing < LEAST_FACING)) | frames(misfit, zones)
 

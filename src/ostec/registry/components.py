@@ -120,7 +120,7 @@ class Choice:
             segmenter=self._build("segmenter"),
             rasterise=self._build("rasteriser"),
             completer=self._build("completer"),
-            writer=_find("ostec.files.results:make_writer")(_find("ostec.files.sheet:draw_sheet")),
+            writer=_find("ostec.files.results:FileWriter")(),
             names=self.names,
             licences=self.licences,
         )

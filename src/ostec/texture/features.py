@@ -9,9 +9,9 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from ostec.geometry.align import warp
 from ostec.geometry.camera import cropped, to_camera, to_clip, to_pixels, toward_camera
 from ostec.geometry.raster import interpolate
+from ostec.geometry.sampling import pixels_inside, warp
 from ostec.interfaces import Rasteriser
 from ostec.texture.eyes import painted_eyes
 from ostec.texture.fill import push_pull
@@ -125,11 +125,12 @@ def _photographed(
     window, fragments = _window(face, points, rasterise)
     reconstruction, topology = face.reconstruction, face.reconstruction.topology
     assert topology.parts is not None
-    rgb, inside = warp(face.photo.rgb, window.crop, window.camera.size)
+    rgb = warp(face.photo.rgb, window.crop, window.camera.size)
+    inside = pixels_inside(window.crop, face.photo.size, window.camera.size)
     at = to_camera(points, window.camera)
     pixels = to_pixels(points, window.camera)
     column, row = pixels.long().clamp(0, _WINDOW_PX - 1).unbind(dim=1)
-    camera_z = interpolate(fragments, to_camera(reconstruction.vertices, window.camera)[:, 2:], topology.faces)[0]
+    camera_z = interpolate(fragments, to_camera(reconstruction.vertices, window.camera)[:, 2:], topology.faces)[..., 0]
     shown = torch.where(fragments.triangle >= 0, topology.parts[fragments.triangle.clamp(min=0)], int(FacePart.SKIN))
     covered = (fragments.triangle >= 0) & inside
     colours, trust = torch.zeros_like(points), torch.zeros(len(points))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ostec.geometry.bins import means_by_bin
+from ostec.geometry.sampling import means_by_bin
 from ostec.types import UVTexture
 
 _PATCH_AT_1024 = 64

@@ -179,8 +179,8 @@ def _conjugate_gradients(levels: list[_Level], residual: Tensor, tolerance: floa
         if most <= tolerance:
             return solution.add_(step)
         _add(direction, _ratio(now, before), step, torch.ones(len(step)), bands)
-        image, bent, _ = _relax(levels[0], direction, direction, work[0].guess, bands, gain=0, plain=1)
-        length = _ratio(now, -bent)
+        image, curvature, _ = _relax(levels[0], direction, direction, work[0].guess, bands, gain=0, plain=1)
+        length = _ratio(now, -curvature)
         _add(solution, torch.ones(len(step)), direction, length, bands)
         _add(residual, torch.ones(len(step)), image, length, bands)
         before = now

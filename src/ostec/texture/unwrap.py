@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ostec.geometry.camera import cropped, to_clip, toward_camera
-from ostec.geometry.sample import sample
+from ostec.geometry.sampling import sample
 from ostec.interfaces import Rasteriser
 from ostec.types import Camera, Reconstruction, SkinMask, Texels, UVTexture
 

@@ -44,7 +44,7 @@ def complete(
 ) -> tuple[UVTexture, torch.Tensor, Completed]:
     texels = bake_texels(face, SIZE, rasterise)
     seen = unwrap(photograph(face, texture).rgb, face.camera, face, texels, rasterise, all_skin())
-    atlas = Atlas().add("photo", seen, PHOTO_PRIORITY[mode])
+    atlas = Atlas().add("photo", seen, PHOTO_PRIORITY[mode], "photo")
     known = Face(photograph(face, texture), face, all_skin(), texels, mode)
     return seen, texels.inside, completer(known, atlas, Settings(), lambda *_: None)
 
@@ -94,7 +94,7 @@ def test_a_mirrored_photo_gives_the_mirrored_texture() -> None:
     flipped = UVTexture(seen.rgb.flip(2), seen.confidence.flip(1))
     known = Face(photograph(face, seen.rgb), face, all_skin(), texels, "soft")
     here, there = (
-        PriorCompleter(PRIOR)(known, Atlas().add("photo", t, 2.0), Settings(), lambda *_: None).texture.rgb
+        PriorCompleter(PRIOR)(known, Atlas().add("photo", t, 2.0, "photo"), Settings(), lambda *_: None).texture.rgb
         for t in (seen, flipped)
     )
     assert (here.flip(2) - there).abs().max() < 0.02

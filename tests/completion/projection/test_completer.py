@@ -56,7 +56,7 @@ def known(yaw_deg: float = 20.0, mode: str = "soft") -> tuple[Face, Atlas]:
     texels = bake_texels(face, (SIZE, SIZE), rasterise)
     seen = unwrap(photo.rgb, face.camera, face, texels, rasterise, all_skin())
     kind = "soft" if mode == "soft" else "hard"
-    return Face(photo, face, all_skin(), texels, kind), Atlas().add("photo", seen, PHOTO_PRIORITY[kind])
+    return Face(photo, face, all_skin(), texels, kind), Atlas().add("photo", seen, PHOTO_PRIORITY[kind], "photo")
 
 
 def searching(**changes: Any) -> Settings:
@@ -82,7 +82,7 @@ def completer(
 
 def test_every_view_is_searched_and_laid_into_the_texture() -> None:
     (face, atlas), done = known(), complete()
-    seen = atlas.textures[0]
+    seen = atlas.photo
     trusted = face.texels.inside & (seen.confidence >= TRUSTED)
     assert [c.shot.view for c in done.completions] == list(plan_views("soft"))
     assert all(c.latent is not None and c.latent.shape == (8, 8) for c in done.completions)
@@ -319,7 +319,7 @@ def requests(settings: Settings) -> list[SearchRequest]:
     """Of two shots and of one."""
     face, atlas = known()
     shots = tuple(
-        shoot(face.reconstruction, atlas.textures[0].rgb, face.texels.inside.float(), view, 32, rasterise)
+        shoot(face.reconstruction, atlas.photo.rgb, face.texels.inside.float(), view, 32, rasterise)
         for view in plan_views("soft")[:3]
     )
     return [SearchRequest(some, None, settings, 5, film=settings.search.film) for some in (shots[:2], shots[2:])]

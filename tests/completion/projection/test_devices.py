@@ -12,7 +12,7 @@ from small_stylegan2 import discriminator_tensors, generator_tensors
 
 from ostec.completion.projection.loss import WEIGHTS, Target, ViewLoss
 from ostec.completion.projection.optimisers import Ggt
-from ostec.geometry.warp import warp
+from ostec.geometry.sampling import warp
 from ostec.interfaces import LossNetworks
 from ostec.landmarks.facemesh_landmarks import load_mesh_landmarks
 from ostec.landmarks.fan import Fan

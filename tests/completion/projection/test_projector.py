@@ -48,7 +48,7 @@ def photographed(truth: Tensor) -> tuple[Face, Atlas]:
     face = head(20.0)
     photo, texels = photograph(face, truth), bake_texels(face, SIZE, rasterise)
     seen = unwrap(photo.rgb, face.camera, face, texels, rasterise, all_skin())
-    return Face(photo, face, all_skin(), texels, "soft"), Atlas().add("photo", seen, PHOTO_PRIORITY["soft"])
+    return Face(photo, face, all_skin(), texels, "soft"), Atlas().add("photo", seen, PHOTO_PRIORITY["soft"], "photo")
 
 
 @pytest.mark.parametrize("released", [False, True])
@@ -58,7 +58,7 @@ def test_an_oracle_that_knows_the_face_rebuilds_its_texture(released: bool) -> N
     base = None if released else torch.full((3, *SIZE), 0.5)
     done = project_views(face, atlas, base, oracle, GeneratorTraits(), rasterise, (0.5, 1.0))
 
-    views, seen = plan_views("soft"), atlas.textures[0]
+    views, seen = plan_views("soft"), atlas.photo
     assert [shot.view.name for shot in oracle.shots] == [view.name for view in views]
     assert len(done.completions) == len(views)
     ends = [end for span in oracle.spans for end in span]
@@ -75,7 +75,7 @@ def test_a_shot_trusts_what_earlier_ones_added() -> None:
     truth = paint(SIZE[0])
     (face, atlas), oracle = photographed(truth), Oracle(truth)
     project_views(face, atlas, torch.full((3, *SIZE), 0.5), oracle, GeneratorTraits(), rasterise)
-    by_photo = (atlas.textures[0].confidence >= TRUSTED).float()
+    by_photo = (atlas.photo.confidence >= TRUSTED).float()
     gains = []
     for shot in oracle.shots:
         alone = shoot(face.reconstruction, truth, by_photo, shot.view, 256, rasterise)
@@ -134,7 +134,7 @@ def test_smoothing_keeps_a_plain_difference_and_ignores_the_rim() -> None:
 def test_the_base_is_trusted_as_far_as_the_traits_say(guess_trust: float) -> None:
     known, _, base = grainy()
     photo = unwrap(known.photo.rgb, known.reconstruction.camera, known.reconstruction, known.texels, rasterise)
-    atlas, oracle = Atlas().add("photo", photo, 2.0), Oracle(None, size_px=64)
+    atlas, oracle = Atlas().add("photo", photo, 2.0, "photo"), Oracle(None, size_px=64)
     project_views(known, atlas, base, oracle, GeneratorTraits(guess_trust=guess_trust), rasterise)
     trust, camera = oracle.shots[0].trust, oracle.shots[0].camera
     _, covered = render(known.reconstruction, base, camera, rasterise)

@@ -69,5 +69,5 @@ def test_a_profile_is_mirrored_in_soft_mode() -> None:
 def test_the_photo_joined_with_nothing_is_the_photo_where_it_counts() -> None:
     face = face_of(20.0)
     confidence = torch.where(face.texels.inside, 0.9, -1.0)
-    out = join_as_released(face, Atlas().add("photo", UVTexture(paint(SIZE), confidence), 2.0))
+    out = join_as_released(face, Atlas().add("photo", UVTexture(paint(SIZE), confidence), 2.0, "photo"))
     assert torch.allclose(out.rgb[:, face.texels.inside], paint(SIZE)[:, face.texels.inside], atol=1e-5)

@@ -11,10 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ostec.completion.prior.face_prior import FacePrior, ReferenceHead, load_face_prior
-from ostec.geometry.bins import means_by_bin
-from ostec.geometry.correspond import carried_over
-from ostec.geometry.raster import blend
-from ostec.geometry.sample import sample
+from ostec.geometry.raster import interpolate
+from ostec.geometry.registration import transfer_attributes
+from ostec.geometry.sampling import means_by_bin, sample
 from ostec.interfaces import Progress
 from ostec.light.cavities import cavity_shade
 from ostec.light.even import fit_to_texture, plain_skin, with_colours_of, with_even_light
@@ -59,8 +58,8 @@ class PriorCompleter:
     def __call__(self, face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
         texels, inside, soft = face.texels, face.texels.inside, face.mode == "soft"
         symmetric = face.reconstruction.topology.mirror is not None
-        light = plain_skin(fit_to_texture(atlas.textures[0], texels, symmetric), texels)
-        photo, light = (atlas.textures[0], light) if soft else with_even_light(atlas.textures[0], light, symmetric)
+        light = plain_skin(fit_to_texture(atlas.photo, texels, symmetric), texels)
+        photo, light = (atlas.photo, light) if soft else with_even_light(atlas.photo, light, symmetric)
         progress("light", 0.3)
         log_rgb = log_colour(photo.rgb)
         cells = Cells.under(face, self.prior.head, self.prior.gaussian.grid_px)
@@ -72,11 +71,11 @@ class PriorCompleter:
             detail = _DETAIL_GAIN * share * (log_rgb - low).flip(2) + (1 - share.square()).sqrt() * detail
             shade = (1 - share) * shade
         view = UVTexture((guess + detail + shade).exp().clamp(0, 1), torch.where(inside, _CONFIDENCE, -1.0))
-        views = Atlas().add("photo", photo, atlas.priorities[0] if soft else 1.0).add("prior", view, 1.0)
+        views = Atlas().add("photo", photo, atlas.photos[0].priority if soft else 1.0, "photo").add("prior", view, 1.0)
         keep = inside & (photo.confidence >= TRUSTED) if soft else torch.zeros_like(inside)
         texture = stitch(views, inside, keep, view.rgb, _REACH_PX_AT_1024)
         if not soft:
-            texture = with_colours_of(texture, atlas.textures[0], inside & (photo.confidence >= TRUSTED))
+            texture = with_colours_of(texture, atlas.photo, inside & (photo.confidence >= TRUSTED))
         owned = inside & (views.owner() == 0)
         confidence = torch.where(owned, photo.confidence, -1.0)
         unsure = std * torch.where(owned, 1 - (confidence / TRUSTED).clamp(0, 1), 1.0)
@@ -130,8 +129,8 @@ class Cells:
         uv = topology.facemesh_uv
         if uv is None or head.topology != "facemesh":
             anchors = reconstruction.vertices[topology.landmark_vertices]
-            uv = carried_over(head.points, head.landmarks, reconstruction.vertices, anchors, head.uv)
-        uv = blend(face.texels, uv, topology.faces)
+            uv = transfer_attributes(head.points, head.landmarks, reconstruction.vertices, anchors, head.uv)
+        uv = interpolate(face.texels, uv, topology.faces)
         near = inside & torch.isfinite(uv).all(dim=-1)
         return cls(torch.where(near[..., None], uv, 0.0), near, grid_px)
 

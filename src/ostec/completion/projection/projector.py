@@ -55,7 +55,7 @@ def project_views(
     views that show nothing keep their colours and detail. Without it, views are processed as by the released code.
     `span` is the progress before and after. Raises what the progress of `search` raises.
     """
-    released, photo = base is None, atlas.textures[0]
+    released, photo = base is None, atlas.photo
     # Plan: the rotations of the head. Ours searches a view and its mirror image at once, the release one by one.
     views = plan_views(face.mode)
     batches = tuple((view,) for view in views) if released else in_batches(views)
@@ -139,6 +139,6 @@ def _stitched(face: Face, atlas: Atlas, base: Tensor | None, draft: bool) -> UVT
     if base is None:
         return join_as_released(face, atlas)
     inside = face.texels.inside
-    trusted = inside & (atlas.textures[0].confidence >= TRUSTED)
+    trusted = inside & (atlas.photo.confidence >= TRUSTED)
     keep = trusted if face.mode == "soft" else torch.zeros_like(inside)
     return stitch(atlas, inside, keep, base, draft=draft)

@@ -22,8 +22,9 @@ _SEAM_AT_1024, _MIRROR_SEAM_AT_1024 = 40.0, 30.0
 
 def join_as_released(face: Face, atlas: Atlas) -> UVTexture:
     """One texture: the used texels of the photo, which the atlas holds first, and the views, blended."""
-    source = source_texture(atlas.textures[0], face)
-    return blend(replace(atlas, textures=(source, *atlas.textures[1:])), face.texels.inside)
+    source = source_texture(atlas.photo, face)
+    entries = (replace(entry, texture=source) if entry.kind == "photo" else entry for entry in atlas.entries)
+    return blend(Atlas(tuple(entries)), face.texels.inside)
 
 
 def source_texture(photo: UVTexture, face: Face) -> UVTexture:
@@ -43,7 +44,7 @@ def blend(atlas: Atlas, inside: Tensor) -> UVTexture:
     """The views averaged, each weighted by the distance to its own texels; other texels take the nearest colour."""
     owner = torch.where(inside, atlas.owner(), -1)
     spread = _gaussian(_SEAM_AT_1024, inside.shape)
-    total, weights = torch.zeros_like(atlas.textures[0].rgb), torch.zeros(inside.shape)
+    total, weights = torch.zeros(3, *inside.shape), torch.zeros(inside.shape)
     for index, view in enumerate(atlas.textures):
         owned = owner == index
         if bool(owned.any()):

@@ -13,9 +13,10 @@ from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial
 
 from ostec.errors import BadGeometry, BadPhoto
-from ostec.files import mesh_readers
-from ostec.files.mesh_readers import read_mesh
-from ostec.files.mesh_writers import encode_glb, encode_mtl, encode_obj, with_material
+from ostec.files import meshes
+from ostec.files.glb import encode_glb
+from ostec.files.meshes import read_mesh
+from ostec.files.obj import encode_mtl, encode_obj, with_material
 from ostec.files.photos import encode_png
 
 FACE, TEXTURE = head(), paint(64)
@@ -42,8 +43,8 @@ def test_what_ostec_writes_is_read_as_it_was(tmp_path: Path) -> None:
     shape = FACE.topology
     for name in ("a.obj", "a.glb"):
         mesh = read_mesh(tmp_path / name, needs_texture=True)
-        read = mesh.head.topology
-        assert torch.allclose(mesh.head.vertices[read.faces], FACE.vertices[shape.faces], atol=1e-6)
+        read = mesh.shape.topology
+        assert torch.allclose(mesh.shape.vertices[read.faces], FACE.vertices[shape.faces], atol=1e-6)
         assert torch.allclose(read.uv[read.uv_faces], shape.uv[shape.uv_faces], atol=1e-6)
         assert mesh.rgb is not None and torch.allclose(mesh.rgb, TEXTURE, atol=0.6 / 255)
 
@@ -59,14 +60,14 @@ def test_what_ostec_writes_is_read_as_it_was(tmp_path: Path) -> None:
     ],
 )
 def test_faces_in_every_spelling(tmp_path: Path, faces: str) -> None:
-    shape = read_mesh(obj(tmp_path, f"{SQUARE}# square\n{faces}\n")).head.topology
+    shape = read_mesh(obj(tmp_path, f"{SQUARE}# square\n{faces}\n")).shape.topology
     assert shape.faces.tolist() == shape.uv_faces.tolist() == [[0, 1, 2], [0, 2, 3]]
     assert shape.uv[:4].tolist() == [[0, 1], [1, 1], [1, 0], [0, 0]]
 
 
 def test_corners_without_uv_lie_off_the_chart(tmp_path: Path) -> None:
     for bare in ("f 1//1 3//1 4//1", "f 1 3 4"):
-        shape = read_mesh(obj(tmp_path, f"{SQUARE}f 1/1 2/2 3/3\n{bare}\n")).head.topology
+        shape = read_mesh(obj(tmp_path, f"{SQUARE}f 1/1 2/2 3/3\n{bare}\n")).shape.topology
         assert shape.uv_faces[1].tolist() == [4, 4, 4]
         assert not bool(((shape.uv[4] >= 0) & (shape.uv[4] <= 1)).all())
 
@@ -116,7 +117,7 @@ def test_huge_meshes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     path = textured(tmp_path)
     for limit in ("MAX_TRIANGLES", "MAX_BYTES"):
         with monkeypatch.context() as patch, pytest.raises(BadGeometry, match="Decimate"):
-            patch.setattr(mesh_readers, limit, 1)
+            patch.setattr(meshes, limit, 1)
             read_mesh(path)
 
 
@@ -149,9 +150,9 @@ def test_a_glb_of_several_parts_is_one_mesh_in_the_scene_s_frame(tmp_path: Path)
     scene.add_geometry(trimesh.creation.icosphere(subdivisions=1))
     scene.export(tmp_path / "two.glb")
     mesh = read_mesh(tmp_path / "two.glb", needs_texture=True)
-    assert len(mesh.head.topology.faces) == len(box.faces) + 80
-    assert float(mesh.head.vertices[:, 0].max()) == pytest.approx(5.5)
-    assert float(mesh.head.vertices[:, 0].min()) == pytest.approx(-1.0, abs=0.01)
+    assert len(mesh.shape.topology.faces) == len(box.faces) + 80
+    assert float(mesh.shape.vertices[:, 0].max()) == pytest.approx(5.5)
+    assert float(mesh.shape.vertices[:, 0].min()) == pytest.approx(-1.0, abs=0.01)
 
 
 def test_an_obj_keeps_all_but_its_materials() -> None:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ostec.errors import BadGeometry, BadPhoto
-from ostec.files.obj_reader import OFF_CHART, read_obj
+from ostec.files.obj import OFF_CHART, parse_obj
 from ostec.files.photos import MIN_SIDE_PX, load_photo
-from ostec.types import Camera, Landmarks, Mesh, Reconstruction, Topology
+from ostec.types import Mesh, Shape, Topology
 
 MAX_TRIANGLES = 2_000_000
 MAX_BYTES = 1 << 29
@@ -49,15 +49,13 @@ def read_mesh(path: Path, needs_texture: bool = False) -> Mesh:
     _check(parts, path)
     uv = np.stack([parts.uv[:, 0], 1 - parts.uv[:, 1]], axis=1)
     arrays = parts.vertices.astype(np.float32), parts.faces, uv.astype(np.float32), parts.uv_faces
-    return Mesh(bare_head(*map(torch.from_numpy, arrays)), _texture(parts.textures, path, needs_texture), str(path))
+    return Mesh(plain_shape(*map(torch.from_numpy, arrays)), _texture(parts.textures, path, needs_texture), str(path))
 
 
-def bare_head(vertices: Tensor, faces: Tensor, uv: Tensor, uv_faces: Tensor) -> Reconstruction:
-    """A mesh as a head of which no landmark is known."""
-    nowhere, everywhere = torch.zeros(68, dtype=torch.int64), torch.ones(len(vertices), dtype=torch.bool)
-    topology = Topology(faces, uv, uv_faces, nowhere, everywhere, None, "mesh")
-    camera = Camera(torch.eye(3), torch.eye(3), torch.zeros(3), (1, 1))
-    return Reconstruction(vertices, topology, camera, Landmarks(torch.zeros(68, 2), 1.0), 0.0, 0.0, 0.0)
+def plain_shape(vertices: Tensor, faces: Tensor, uv: Tensor, uv_faces: Tensor) -> Shape:
+    """A mesh of which no landmarks are known, all of it to be painted."""
+    unknown, everywhere = torch.zeros(0, dtype=torch.int64), torch.ones(len(vertices), dtype=torch.bool)
+    return Shape(vertices, Topology(faces, uv, uv_faces, unknown, everywhere, None, "mesh"))
 
 
 def _check_file(path: Path) -> None:
@@ -70,7 +68,7 @@ def _check_file(path: Path) -> None:
 
 
 def _from_obj(path: Path) -> _Parts:
-    file = read_obj(path)
+    file = parse_obj(path.read_bytes(), path.parent)
     return _Parts(file.vertices, file.uv, file.faces, file.uv_faces, list(file.textures))
 
 

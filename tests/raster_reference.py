@@ -1,4 +1,4 @@
-"""The slow, obvious twin of `geometry.raster.rasterise`, for tests and benchmarks."""
+"""The slow, obvious twin of `geometry.raster.rasterise`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wavefront OBJ and MTL in, vertices in the file's order: trimesh splits them at seams, and mixed up UVs of some."""
+"""Wavefront OBJ and MTL in and out. trimesh's reader splits vertices at seams, so it cannot keep the file's order."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ostec._version import __version__
+from ostec.geometry.mesh import vertex_normals
+from ostec.types import Shape
+
 OFF_CHART = -1.0
 """Both texture coordinates of corners that have none."""
-_TAKES = {b"-s": 3, b"-o": 3, b"-t": 3, b"-mm": 2}
-"""Options of a map in an MTL file that are followed by more than one word."""
+_MAP_OPTION_WORDS = {b"-s": 3, b"-o": 3, b"-t": 3, b"-mm": 2}
+"""Options of a map in an MTL file that take more than one word."""
 
 
 @dataclass(frozen=True)
 class ObjFile:
-    """Polygons cut into triangles, fan by fan."""
+    """Polygons are split into triangle fans."""
 
     vertices: NDArray[np.float64]
     """[V, 3], in the file's order."""
@@ -28,29 +32,65 @@ class ObjFile:
     uv_faces: NDArray[np.int64]
     """[F, 3]."""
     textures: tuple[Path, ...]
-    """What the materials in use name as their colour, whether it is there or not."""
+    """What the materials in use name as their colour, whether it exists or not."""
 
 
-def read_obj(path: Path) -> ObjFile:
-    """Raises `ValueError` where a line makes no sense, `OSError` where the file cannot be read."""
+def encode_obj(shape: Shape, mtl_name: str) -> bytes:
+    """The mesh as OBJ text: its own frame and unit; positions, uv (v points up) and normals indexed separately.
+
+    `mtl_name` is the material file's name relative to the OBJ's folder; OBJ takes the rest of the line, so that
+    spaces are fine and line breaks are not.
+    """
+    topology = shape.topology
+    uv = topology.uv * topology.uv.new_tensor([1, -1]) + topology.uv.new_tensor([0, 1])
+    corners = np.stack([topology.faces, topology.uv_faces, topology.faces], axis=-1) + 1
+    text = "".join(
+        [
+            f"# ostec {__version__}: metres, +y up\nmtllib {mtl_name}\n",
+            _rows("v %.7f %.7f %.7f\n", shape.vertices.numpy()),
+            _rows("vt %.7f %.7f\n", uv.numpy()),
+            _rows("vn %.4f %.4f %.4f\n", vertex_normals(shape.vertices, topology.faces).numpy()),
+            "usemtl head\n",
+            _rows("f %d/%d/%d %d/%d/%d %d/%d/%d\n", corners.reshape(len(corners), 9)),
+        ]
+    )
+    return text.encode("utf-8", "surrogateescape")
+
+
+def with_material(obj: bytes, mtl_name: str) -> bytes:
+    """OBJ text unchanged, polygons and groups included, except that all of it has the material of `encode_mtl`."""
+    lines = obj.replace(b"\\\r\n", b" ").replace(b"\\\n", b" ").splitlines()
+    kept = [line for line in lines if line.split(maxsplit=1)[:1] not in ([b"mtllib"], [b"usemtl"])]
+    ours = f"mtllib {mtl_name}\nusemtl head".encode("utf-8", "surrogateescape")
+    return b"\n".join([ours, *kept, b""])
+
+
+def encode_mtl(texture_name: str) -> bytes:
+    """The material of `encode_obj`: the texture without highlights. `texture_name` is relative to the folder."""
+    lines = ["newmtl head", "Ka 1 1 1", "Kd 1 1 1", "Ks 0 0 0", "illum 1", f"map_Kd {texture_name}", ""]
+    return "\n".join(lines).encode("utf-8", "surrogateescape")
+
+
+def parse_obj(text: bytes, folder: Path | None = None) -> ObjFile:
+    """The mesh in OBJ text; material files are looked for in `folder`. Raises `ValueError` for a line without sense."""
     vertices: list[list[bytes]] = []
     uv: list[list[bytes]] = []
     polygons: list[bytes] = []
     libraries: list[Path] = []
     used: dict[bytes, None] = {}
     material = b""
-    for word, rest in _lines(path):
+    for word, rest in _lines(text):
         if word == b"v":
             vertices.append(rest.split()[:3])
         elif word == b"vt":
             uv.append([*rest.split()[:2], b"0"][:2])
         elif word == b"f":
-            polygons.append(_counted_from_the_start(rest, len(vertices), len(uv)) if b"-" in rest else rest)
+            polygons.append(_absolute(rest, len(vertices), len(uv)) if b"-" in rest else rest)
             used[material] = None
         elif word == b"usemtl":
             material = rest
-        elif word == b"mtllib":
-            libraries.append(path.parent / _text(rest))
+        elif word == b"mtllib" and folder is not None:
+            libraries.append(folder / _text(rest))
     corners = _corners(polygons)
     at = np.array(vertices, dtype=np.bytes_).astype(np.float64).reshape(-1, 3)
     chart = np.array([*uv, [b"%g" % OFF_CHART] * 2]).astype(np.float64)
@@ -61,15 +101,20 @@ def read_obj(path: Path) -> ObjFile:
     return ObjFile(at, chart, triangles[..., 0], triangles[..., 1], _textures(libraries, used))
 
 
-def _lines(path: Path) -> Iterator[tuple[bytes, bytes]]:
+def _rows(template: str, rows: np.ndarray) -> str:
+    """The template filled once per row."""
+    return (template * len(rows)) % tuple(rows.ravel().tolist())
+
+
+def _lines(text: bytes) -> Iterator[tuple[bytes, bytes]]:
     """(first word, the rest) of each line; a backslash continues it."""
-    for line in path.read_bytes().replace(b"\\\r\n", b" ").replace(b"\\\n", b" ").splitlines():
+    for line in text.replace(b"\\\r\n", b" ").replace(b"\\\n", b" ").splitlines():
         word, _, rest = line.strip().partition(b" ")
         yield word, rest.strip()
 
 
-def _counted_from_the_start(polygon: bytes, vertices: int, uv: int) -> bytes:
-    """The corners of a face with negative numbers, which count back from the last so far, as positive ones."""
+def _absolute(polygon: bytes, vertices: int, uv: int) -> bytes:
+    """The corners of a face whose negative numbers count back from the last vertex so far, as positive ones."""
     counts = vertices, uv, 0
     corners = []
     for corner in polygon.split():
@@ -100,12 +145,11 @@ def _fans(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _textures(libraries: list[Path], used: dict[bytes, None]) -> tuple[Path, ...]:
+    """The colour maps of the materials in use."""
     found: dict[Path, None] = {}
     material = b""
-    for library in libraries:
-        if not library.is_file():
-            continue
-        for word, rest in _lines(library):
+    for library in filter(Path.is_file, libraries):
+        for word, rest in _lines(library.read_bytes()):
             if word == b"newmtl":
                 material = rest
             elif word == b"map_Kd" and material in used:
@@ -116,7 +160,7 @@ def _textures(libraries: list[Path], used: dict[bytes, None]) -> tuple[Path, ...
 def _without_options(rest: bytes) -> bytes:
     while rest.startswith(b"-"):
         option, *others = rest.split()
-        rest = b" ".join(others[_TAKES.get(option, 1) :])
+        rest = b" ".join(others[_MAP_OPTION_WORDS.get(option, 1) :])
     return rest
 
 

@@ -1,42 +1,37 @@
-"""Cutting straight, turned and scaled crops out of large pictures without aliasing."""
+"""Pictures resampled: at single points, in crops without aliasing, and as means of bins."""
 
 from __future__ import annotations
 
 import math
 from typing import Literal
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional as F
+
+from ostec.geometry.align import apply_affine, invert_affine
+
+_PIECES = 8
 
 
-def similarity(centre_px: Tensor, side_px: float, roll_deg: float, crop_px: int) -> Tensor:
-    """[2, 3] float64 affine, picture px -> px of a square crop of `crop_px` about `centre_px` [2].
+def sample(picture: Tensor, at: Tensor, mode: Literal["bilinear", "bicubic"] = "bilinear") -> Tensor:
+    """[C, H, W] at [..., 2] (x, y; -1..1 from border to border) -> [C, ...]; outside, the border pixels' values.
 
-    `side_px` is the crop's side in the picture; what is turned clockwise by `roll_deg` there is upright in the crop.
+    `grid_sample` on all cores: torch uses one thread per picture, so the points are split over several.
     """
-    scale, angle = crop_px / side_px, math.radians(roll_deg)
-    cos, sin = scale * math.cos(angle), scale * math.sin(angle)
-    turn = torch.tensor([[cos, sin], [-sin, cos]], dtype=torch.float64)
-    shift = crop_px / 2 - turn @ centre_px.double()
-    return torch.cat([turn, shift[:, None]], dim=1)
-
-
-def apply_affine(affine: Tensor, points: Tensor) -> Tensor:
-    """[2, 3] affine on points [..., 2]; the result has the points' dtype."""
-    return (points.double() @ affine[:, :2].double().T + affine[:, 2].double()).to(points.dtype)
-
-
-def invert_affine(affine: Tensor) -> Tensor:
-    """[2, 3] float64 inverse of a [2, 3] affine."""
-    linear = torch.linalg.inv(affine[:, :2].double())
-    return torch.cat([linear, -(linear @ affine[:, 2:].double())], dim=1)
+    points = at.reshape(-1, 2)
+    each = -(-len(points) // _PIECES)
+    pieces = F.pad(points, (0, 0, 0, _PIECES * each - len(points))).view(_PIECES, 1, each, 2)
+    pictures = picture.expand(_PIECES, -1, -1, -1)
+    sampled = F.grid_sample(pictures, pieces, mode, "border", align_corners=False)
+    return sampled[:, :, 0].transpose(0, 1).flatten(1)[:, : len(points)].view(len(picture), *at.shape[:-1])
 
 
 def warp(
     picture: Tensor, crop_from_picture: Tensor, size: tuple[int, int], outside: Literal["border", "zeros"] = "border"
 ) -> Tensor:
-    """[C, H, W] -> [C, h, w], sampled where the similarity `crop_from_picture` [2, 3] (px -> px) says.
+    """[C, H, W] -> [C, h, w], cut where the similarity `crop_from_picture` [2, 3] (px -> px) says.
 
     Samples are bilinear; where the crop shrinks the picture, four per crop pixel of a picture reduced to block means.
     `outside` the picture lies its "border" colour or "zeros". Mirroring picture and affine mirrors the crop. However
@@ -54,6 +49,12 @@ def warp(
     grid = 2 * (_sample_points(picture_from_crop, size, samples) - corner) / extent - 1
     crop = F.grid_sample(part[None], grid[None].to(part), padding_mode=outside, align_corners=False)
     return (F.avg_pool2d(crop, samples) if samples > 1 else crop)[0]
+
+
+def pixels_inside(crop_from_picture: Tensor, picture_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """[h, w] bool: which pixel centres of a crop of this size lie in the picture; both sizes are (height, width)."""
+    at = _sample_points(invert_affine(crop_from_picture), size, 1)
+    return ((at >= 0) & (at <= torch.tensor(picture_size[::-1]))).all(dim=-1)
 
 
 def _sample_points(picture_from_crop: Tensor, size: tuple[int, int], samples: int) -> Tensor:
@@ -84,3 +85,15 @@ def _block_means(picture: Tensor, low: Tensor, high: Tensor, block: int) -> tupl
         row_sums = region.unflatten(1, (rows, block)).sum(dim=2)
         region = row_sums.unflatten(2, (columns, block)).sum(dim=3) / block**2
     return region, (x0, y0, block)
+
+
+def means_by_bin(values: Tensor, weight: Tensor, index: Tensor, bins: int) -> tuple[Tensor, Tensor]:
+    """([C, bins], [bins]): weighted means of `values` [C, N] by `index` [N] in 0..bins-1, and the sums of `weight` [N].
+
+    Values and indices of weight 0 are ignored. The mean of an empty bin is 0.
+    """
+    used = weight > 0
+    at, share = index[used].numpy(), weight[used].numpy()
+    total = np.bincount(at, share, bins)
+    sums = np.stack([np.bincount(at, share * plane.numpy(), bins) for plane in values[:, used]])
+    return torch.from_numpy(sums / np.maximum(total, 1e-6)).float(), torch.from_numpy(total).float()
