@@ -26,7 +26,7 @@ from ostec.interfaces import LossNetworks
 from ostec.networks.face_encoder import FaceEncoder, load_face_encoder
 from ostec.networks.stylegan2 import Generator
 from ostec.networks.stylegan2_files import load_generator
-from ostec.settings import Settings
+from ostec.settings import SearchSettings, Settings
 from ostec.types import Shot
 
 _BATCH, _SEED = 8, 0
@@ -63,7 +63,8 @@ class Inverter:
             known = trust.expand(len(shots), 1, -1, -1)
             ways["least squares"] = self._made(MapStart(Pyramid(self.generator))(mirrored, known, start))
         asked = tuple(replace(shot, image=image, trust=trust) for shot, image in zip(shots, mirrored, strict=True))
-        response = search.submit(SearchRequest(asked, None, Settings(seed=_SEED), self.steps))
+        settings = Settings(seed=_SEED, search=SearchSettings(iterations=self.steps))
+        response = search.submit(SearchRequest(asked, None, settings))
         ways["search"] = torch.stack([completion.image for completion in response.completions])
         return ways
 

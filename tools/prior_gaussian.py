@@ -1,4 +1,4 @@
-"""Learning the Gaussian model of `completion/gaussian.py` from textures with holes."""
+"""Learning the Gaussian model of `completion/prior/gaussian.py` from textures with holes."""
 
 from __future__ import annotations
 

@@ -7,8 +7,22 @@ from dataclasses import replace
 import pytest
 import torch
 from small_prior import MODEL, NORMALS, mirror_order, sample
+from torch import Tensor
 
-from ostec.completion.prior.gaussian import condition, condition_slowly
+from ostec.completion.prior.gaussian import FaceGaussian, _noise, _with_light, condition
+
+
+def condition_slowly(model: FaceGaussian, log_rgb: Tensor, seen: Tensor, normals: Tensor) -> tuple[Tensor, Tensor]:
+    """`condition` by the textbook formula on the full covariance matrix, in double precision."""
+    mean, basis = (t.double() for t in _with_light(model, normals))
+    flat, rest = basis.flatten(0, 1), model.rest.double()
+    noise = torch.diag(_noise(model).double().repeat(3))
+    covariance = flat @ flat.T + torch.block_diag(rest, rest, rest)
+    smooth, known = covariance - noise, seen.repeat(3).nonzero()[:, 0]
+    gain = smooth[:, known] @ torch.linalg.inv(covariance[known][:, known])
+    moved = mean + (gain @ (log_rgb.double() - mean).flatten()[known]).view_as(mean)
+    variance = (smooth - gain @ smooth[known]).diagonal().view_as(mean).mean(dim=0)
+    return moved.float(), variance.clamp(min=0).sqrt().float()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])

@@ -322,7 +322,7 @@ def requests(settings: Settings) -> list[SearchRequest]:
         shoot(face.reconstruction, atlas.photo.rgb, face.texels.inside.float(), view, 32, rasterise)
         for view in plan_views("soft")[:3]
     )
-    return [SearchRequest(some, None, settings, 5, film=settings.search.film) for some in (shots[:2], shots[2:])]
+    return [SearchRequest(some, None, settings) for some in (shots[:2], shots[2:])]
 
 
 @pytest.mark.parametrize("change", [{"tune": 3}, {"film": True}, {"optimiser": "lbfgs"}, {"preset": "original"}])
@@ -350,7 +350,7 @@ def test_a_cancelled_request_ends_alone(tune: int, from_share: float) -> None:
             raise Cancelled("stopped")
 
     search = ViewSearch(GENERATOR, NO_NETWORKS)
-    first, second = requests(searching(tune=tune, optimiser="adam"))
+    first, second = requests(searching(iterations=5, tune=tune, optimiser="adam"))
     with torch.no_grad():
         whole = search.submit(second)
         ended, other = search([replace(first, progress=cancel), second])

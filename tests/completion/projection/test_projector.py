@@ -32,7 +32,9 @@ class Oracle(FaceSearch):
     def refuse(request: SearchRequest) -> SearchResponse:
         raise AssertionError("an oracle searches nothing")
 
-    def views(self, shots: tuple[Shot, ...], span: tuple[float, float]) -> tuple[Completion, ...]:
+    def __call__(
+        self, shots: tuple[Shot, ...], span: tuple[float, float], frontal: bool = False
+    ) -> tuple[Completion, ...]:
         self.shots += shots
         self.spans.append(span)
         return tuple(Completion(shot, self.image(shot)) for shot in shots)

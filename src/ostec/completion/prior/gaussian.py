@@ -89,19 +89,6 @@ def condition(model: FaceGaussian, log_rgb: Tensor, seen: Tensor, normals: Tenso
     return mean + basis @ z + unexplained @ gain, variance.clamp(min=0).sqrt()
 
 
-def condition_slowly(model: FaceGaussian, log_rgb: Tensor, seen: Tensor, normals: Tensor) -> tuple[Tensor, Tensor]:
-    """`condition` by the textbook formula on the whole covariance matrix, in double precision."""
-    mean, basis = (t.double() for t in _with_light(model, normals))
-    flat, rest = basis.flatten(0, 1), model.rest.double()
-    noise = torch.diag(_noise(model).double().repeat(3))
-    covariance = flat @ flat.T + torch.block_diag(rest, rest, rest)
-    smooth, known = covariance - noise, seen.repeat(3).nonzero()[:, 0]
-    gain = smooth[:, known] @ torch.linalg.inv(covariance[known][:, known])
-    moved = mean + (gain @ (log_rgb.double() - mean).flatten()[known]).view_as(mean)
-    variance = (smooth - gain @ smooth[known]).diagonal().view_as(mean).mean(dim=0)
-    return moved.float(), variance.clamp(min=0).sqrt().float()
-
-
 def _with_light(model: FaceGaussian, normals: Tensor) -> tuple[Tensor, Tensor]:
     """Mean [3, P] and basis [3, P, K + Q] of light and skin together, on a face with these normals."""
     light = harmonics(normals)[:, 1:]

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
 from ostec.completion.projection.batching import RequestBatcher
-from ostec.completion.projection.loss import terms_in_use
 from ostec.completion.projection.projector import PORTRAITS, GeneratorTraits, project_frontal, project_views
 from ostec.completion.projection.view_search import FaceSearch, SearchRequest, SearchResponse, ViewSearch
 from ostec.interfaces import Completer, Progress, Rasteriser
@@ -68,7 +67,7 @@ class ProjectionCompleter:
             frontal = project_frontal(face, texture, search, settings.frontal_size, self.rasterise, (end, 1.0))
         warnings = [*self.remarks, *(base.notes.get("warnings", []) if base else []), *search.warnings]
         notes = {
-            "loss_terms": terms_in_use(self.search.networks, search.full_resolution),
+            "loss_terms": self.search.terms_in_use(settings),
             "loss_history": search.history,
             "warnings": list(dict.fromkeys(warnings)),
         }

@@ -73,7 +73,7 @@ def project_views(
             shoot(face.reconstruction, complete.rgb, trust, view, search.size_px, rasterise) for view in batch
         )
         # Search: the latents in W+ whose pictures agree with the known parts.
-        found = search.views(shots, (low + step * index, low + step * (index + 1)))
+        found = search(shots, (low + step * index, low + step * (index + 1)))
         for completion in found:
             shot = completion.shot
             # Unwrap: the picture into the texture's chart; ours only takes over in what it differs from the base.
@@ -97,8 +97,8 @@ def project_frontal(
     known = chart_of_parts(face.texels, face.reconstruction.topology).float()
     rgb = with_features(texture, face).rgb
     shot = shoot(face.reconstruction, rgb, known, _FRONTAL, search.size_px, rasterise)
-    image = search.frontal(shot, span).image
-    return F.interpolate(image[None], (size_px, size_px), mode="bicubic", antialias=True)[0].clamp(0, 1)
+    (completion,) = search((shot,), span, frontal=True)
+    return F.interpolate(completion.image[None], (size_px, size_px), mode="bicubic", antialias=True)[0].clamp(0, 1)
 
 
 def unwrap_residual(

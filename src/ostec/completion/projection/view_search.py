@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from ostec.completion.projection.loss import FRONTAL_IDENTITY_WEIGHT, WEIGHTS, Target, ViewLoss
+from ostec.completion.projection.loss import FRONTAL_IDENTITY_WEIGHT, WEIGHTS, Target, ViewLoss, terms_in_use
 from ostec.completion.projection.pivotal_tuning import tuned_pictures
 from ostec.completion.projection.pyramid import Pyramid
 from ostec.completion.projection.search import ORIGINAL, PLANS, Plan, SearchResult, search
@@ -32,13 +32,21 @@ class SearchRequest:
     identity: Tensor | None
     """[1, E] of the person, where there is a network for it."""
     settings: Settings
-    steps: int
-    weights: Mapping[str, float] = field(default_factory=lambda: WEIGHTS)
-    """Of the loss terms."""
-    film: bool = False
-    """Keep pictures of the search."""
+    frontal: bool = False
+    """The shot is the frontal picture: other steps, more weight on the identity, no film."""
     progress: Callable[[float], object] = lambda share: None
     """Called with the share of the work that is done; an error that it raises ends this request."""
+
+    @property
+    def steps(self) -> int:
+        """Of the search."""
+        search = self.settings.search
+        return search.iterations_frontalize if self.frontal else search.iterations
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """Of the loss terms."""
+        return {**WEIGHTS, "identity": FRONTAL_IDENTITY_WEIGHT} if self.frontal else WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -47,8 +55,6 @@ class SearchResponse:
 
     completions: tuple[Completion, ...]
     warnings: tuple[str, ...]
-    full_resolution: bool
-    """The search made pictures of the generator's resolution."""
 
 
 class ViewSearch:
@@ -72,7 +78,7 @@ class ViewSearch:
         batches: dict[tuple[object, ...], list[int]] = {}
         for index, request in enumerate(requests):
             alone = index if request.settings.search.optimiser == "lbfgs" else None
-            kind = request.settings, request.steps, request.film, tuple(request.weights.items()), alone
+            kind = request.settings, request.frontal, alone
             batches.setdefault(kind, []).append(index)
         responses: dict[int, SearchResponse | Exception] = {}
         for indices in batches.values():
@@ -93,10 +99,17 @@ class ViewSearch:
         device, landmarks_px = self.generator.w_avg.device, face.reconstruction.landmarks.points_px
         return self.networks.identity(face.photo.rgb[None].to(device), landmarks_px[None].to(device))
 
+    def terms_in_use(self, settings: Settings) -> dict[str, str]:
+        """Term of the loss -> "on", or why it is off."""
+        pyramid, plan = self._plan(settings)
+        sizes_px = {pyramid.usable_size(size_px) for size_px, _ in plan.sizes_px}
+        return terms_in_use(self.networks, self.generator.resolution in sizes_px)
+
     def _search_batch(self, requests: Sequence[SearchRequest]) -> list[SearchResponse | Exception]:
         """Requests for the same kind of search. One whose progress raises an error ends; the others go on."""
         settings, errors = requests[0].settings, dict[int, Exception]()
-        pyramid, plan = self._plan(requests[0])
+        pyramid, plan = self._plan(settings)
+        plan = replace(plan, frames=MAX_FRAMES if settings.search.film and not requests[0].frontal else 0)
         device = self.generator.w_avg.device
         targets = [Target.from_shots(request.shots, request.identity, device) for request in requests]
         loss = ViewLoss(Target.concatenated(targets), self.networks, self.generator.w_avg, requests[0].weights)
@@ -116,7 +129,6 @@ class ViewSearch:
             result = search(pyramid, loss, start, plan, requests[0].steps, settings.seed, progress)
         except _AllEnded:
             return [errors[index] for index in range(len(requests))]
-        full_resolution = any(pyramid.usable_size(size) == self.generator.resolution for size, _ in plan.sizes_px)
         responses: list[SearchResponse | Exception] = []
         first = 0
         for index, (request, target) in enumerate(zip(requests, targets, strict=True)):
@@ -125,20 +137,18 @@ class ViewSearch:
                 if index in errors:
                     raise errors[index]
                 completions, more = self._completions(request, target, result.items(first, last))
-                responses.append(SearchResponse(completions, (*warnings, *more), full_resolution))
+                responses.append(SearchResponse(completions, (*warnings, *more)))
             except Exception as error:
                 responses.append(error)
             first = last
         return responses
 
-    def _plan(self, request: SearchRequest) -> tuple[Pyramid, Plan]:
+    def _plan(self, settings: Settings) -> tuple[Pyramid, Plan]:
         """The pictures that are compared, and how to search."""
-        if request.settings.search.preset == "original":
-            pyramid, plan = self._exact, ORIGINAL
-        else:
-            pyramid, plan = self._quick, PLANS[request.settings.search.optimiser]
-            plan = plan.from_close() if self.generator.has_normal_latents else plan
-        return pyramid, replace(plan, frames=MAX_FRAMES if request.film else 0)
+        if settings.search.preset == "original":
+            return self._exact, ORIGINAL
+        plan = PLANS[settings.search.optimiser]
+        return self._quick, plan.from_close() if self.generator.has_normal_latents else plan
 
     def _start(self, loss: ViewLoss, settings: Settings) -> tuple[Tensor, tuple[str, ...]]:
         """Where the search of each picture starts, [N, L, W], and warnings."""
@@ -213,30 +223,20 @@ class FaceSearch:
     """Side of the generator's pictures."""
     progress: Progress
     warnings: list[str] = field(default_factory=list)
-    full_resolution: bool = True
-    """The last search made pictures of the generator's resolution."""
     history: dict[str, list[float]] = field(default_factory=dict)
     """View -> loss by step."""
 
-    def views(self, shots: tuple[Shot, ...], span: tuple[float, float]) -> tuple[Completion, ...]:
+    def __call__(
+        self, shots: tuple[Shot, ...], span: tuple[float, float], frontal: bool = False
+    ) -> tuple[Completion, ...]:
         """The shots completed, in one batch; `span` is the progress before and after."""
-        search = self.settings.search
-        request = SearchRequest(shots, self.identity, self.settings, search.iterations, film=search.film)
-        return self._log(request, span)
+        (low, high), names = span, "+".join(shot.view.name for shot in shots)
 
-    def frontal(self, shot: Shot, span: tuple[float, float]) -> Completion:
-        """The frontal shot completed, with more weight on the identity."""
-        weights = {**WEIGHTS, "identity": FRONTAL_IDENTITY_WEIGHT}
-        steps = self.settings.search.iterations_frontalize
-        return self._log(SearchRequest((shot,), self.identity, self.settings, steps, weights), span)[0]
+        def progress(share: float) -> None:
+            self.progress(names, low + (high - low) * share)
 
-    def _log(self, request: SearchRequest, span: tuple[float, float]) -> tuple[Completion, ...]:
-        (low, high), names = span, "+".join(shot.view.name for shot in request.shots)
-        response = self.submit(
-            replace(request, progress=lambda share: self.progress(names, low + (high - low) * share))
-        )
+        response = self.submit(SearchRequest(shots, self.identity, self.settings, frontal, progress))
         self.warnings += response.warnings
-        self.full_resolution = response.full_resolution
         for completion in response.completions:
             self.history[completion.shot.view.name] = [round(loss, 4) for loss in completion.history]
         return response.completions
