@@ -238,7 +238,7 @@ class GpuChecks:
 
     def test_a_shot_is_completed(self, gpu: Any) -> None:
         """At the precision that a GPU works with by default."""
-        request = SearchRequest(shots(1), None, settings(), STEPS, film=True)
+        request = SearchRequest(shots(1), None, settings(film=True))
         there, here = (
             completer(device, "landmarks", "discriminator").search.submit(request).completions[0]
             for device in ("cuda", "cpu")

@@ -316,14 +316,14 @@ def test_photos_of_a_group_are_at_work_at_the_same_time(tmp_path: Path) -> None:
     assert run(photos, tmp_path / "out", choice, options=Options(batch_size=3)).count("done") == 6
 
 
-def test_a_group_shares_the_completer_s_seats(tmp_path: Path) -> None:
+def test_a_group_shares_the_completer_s_slots(tmp_path: Path) -> None:
     counts = []
 
     class Shared:
         def __call__(self, face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
-            raise AssertionError("only its seats are asked")
+            raise AssertionError("only its slots are used")
 
-        def seats(self, count: int) -> list[AbstractContextManager[Completer]]:
+        def slots(self, count: int) -> list[AbstractContextManager[Completer]]:
             counts.append(count)
             return [nullcontext(complete)] * count
 
