@@ -24,16 +24,6 @@ def test_the_check_runs_the_readmes_test_command() -> None:
     assert "exec make test" in (ROOT / ".ci" / "run").read_text()
 
 
-def test_the_readmes_flags_exist(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        cli.main(["run", "--help"])
-    help_text = capsys.readouterr().out.replace("_", "-")
-    commands = re.findall(r"^ *(?:\$ )?ostec run (.*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert commands
-    for flag in {flag for command in commands for flag in re.findall(r"(?<!\S)--?[a-z][\w-]*", command)}:
-        assert re.search(rf"(?<![\w-]){flag.replace('_', '-')}\b", help_text), flag
-
-
 def test_the_demo_runs_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "demo"
     assert cli.main(["demo", "--save_dir", str(out)]) == 0

@@ -1,4 +1,4 @@
-"""Completers to compare with; no products. All keep the photo's trusted texels bit for bit, whatever the mode."""
+"""Baselines for comparison. All keep the photo's trusted texels bit for bit, in every mode."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TELEA_RADIUS_PX_AT_256 = 3
 
 
 class NearestCompleter:
-    """Each hidden texel takes the colour of the nearest trusted one in the texture."""
+    """Each hidden texel gets the colour of the nearest trusted texel in the texture."""
 
     def __call__(self, face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
         photo, trusted = atlas.photo, trusted_texels(face, atlas)
@@ -48,7 +48,7 @@ class TeleaCompleter:
 
 
 class PlainSkinCompleter:
-    """Skin without features under the light that was fitted to what is seen."""
+    """Skin without features, under the light fitted to the seen texels."""
 
     def __call__(self, face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
         symmetric = face.reconstruction.topology.mirror is not None
@@ -57,7 +57,7 @@ class PlainSkinCompleter:
 
 
 class MeanFaceCompleter:
-    """The mean face in this person's mean colour; `mean` [3, Hu, Wu] is log sRGB, scaled to the texture's size."""
+    """The mean face, shifted to this person's mean colour; `mean` [3, H, W] is log sRGB and resized to the texture."""
 
     def __init__(self, mean: Tensor) -> None:
         self._mean = mean
@@ -70,12 +70,12 @@ class MeanFaceCompleter:
 
 
 def trusted_texels(face: Face, atlas: Atlas) -> Tensor:
-    """[Hu, Wu] bool: what the photo showed well enough."""
+    """[Hu, Wu] bool: texels that the photo shows with a confidence of at least `TRUSTED`."""
     return face.texels.inside & (atlas.photo.confidence >= TRUSTED)
 
 
 def completed(face: Face, atlas: Atlas, fill: Tensor) -> Completed:
-    """The photo's trusted texels, and `fill` [3, Hu, Wu] in the rest of the chart."""
+    """The photo's trusted texels, and `fill` [3, Hu, Wu] in the other texels of the chart."""
     photo, trusted = atlas.photo, trusted_texels(face, atlas)
     rgb = torch.where(trusted, photo.rgb, fill.clamp(0, 1) * face.texels.inside)
     return Completed(UVTexture(rgb, torch.where(trusted, photo.confidence, -1.0)))

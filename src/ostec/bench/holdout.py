@@ -1,7 +1,7 @@
-"""Hold-out: hide the texels of a frontal photo that a turn of the head would hide, complete them, compare.
+"""Hold-out: hide the texels of a frontal photo that a turn of the head would hide, complete them, and compare.
 
-Only texels that the photo did show, and the turned head does not, are scored. The completer gets what a photo of the
-turned head would have given: texture, camera, angles, and a picture of what is left.
+Only texels that the photo shows and the turned head does not are scored. The completer gets the same input as from a
+photo of the turned head: texture, camera, angles, and a picture of what is left.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ YAWS_DEG = (15.0, 30.0, 45.0, 60.0, 75.0)
 _PICTURED_YAW_DEG = 45.0
 FRONTAL_BELOW_DEG = 8.0
 LEAST_SEEN = 0.5
-"""Of the texels that a bare face would show at this pose."""
+"""Share of the texels that an uncovered face would show at this pose."""
 SIDE_LIT_ABOVE = 0.2
-"""Difference in log brightness between the two cheeks."""
+"""Mean difference in log brightness between the two sides."""
 _JITTER_SHARE = 0.006
-"""Of the texture's side: how far landmarks stray in the variant "jittered"."""
+"""RMS displacement in the variant "jittered", over the texture's side."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """A photo whose texture is known nearly everywhere."""
+    """A frontal photo, whose texture is known nearly everywhere."""
 
     photo: Photo
     reconstruction: Reconstruction
@@ -69,7 +69,7 @@ def known_texture(photo: Photo, detection: Detection, parts: Parts, size_px: int
 
 
 def shown_from(face: Reconstruction, camera: Camera, texels: Texels, rasterise: Rasteriser) -> Tensor:
-    """[Hu, Wu]: cosine of each texel that the bare face shows to a camera, -1 where it hides it."""
+    """[Hu, Wu]: cosine of each texel that the uncovered face shows to a camera, -1 where the face hides it."""
     points, inside = texels.points[texels.inside], texels.inside
     cosine = (texels.normals[inside] * toward_camera(points, camera)).sum(dim=-1)
     shown = torch.full(inside.shape, -1.0)
@@ -91,10 +91,10 @@ def turned(face: Reconstruction, yaw_deg: float) -> Reconstruction:
 
 
 def hide(known: Known, yaw_deg: float, variant: str, parts: Parts) -> tuple[Face, Atlas]:
-    """What a photo of the head at this yaw would have given the completer.
+    """The input that a completer would get from a photo of the head at this yaw.
 
-    Variants: "plain"; "degraded", where what is left is as sharp as the turned picture shows it; "jittered", where it
-    lies a little beside its place, as after a landmark error.
+    Variants: "plain"; "degraded", with what is left only as sharp as the turned picture; "jittered", with what is left
+    displaced as after an error of the landmarks.
     """
     reconstruction = turned(known.reconstruction, yaw_deg)
     shown = shown_from(reconstruction, reconstruction.camera, known.texels, parts.rasterise)
@@ -102,9 +102,9 @@ def hide(known: Known, yaw_deg: float, variant: str, parts: Parts) -> tuple[Face
     seen = UVTexture(known.truth.rgb * (left > 0), torch.where(left > 0, left, -1.0))
     picture, _ = render(reconstruction, seen.rgb, reconstruction.camera, parts.rasterise)
     if variant == "degraded":
-        carried_on = push_pull(seen.rgb, (left > 0).float())  # black beside what is left would leak into its border
-        whole, _ = render(reconstruction, carried_on, reconstruction.camera, parts.rasterise)
-        again = unwrap(whole, reconstruction.camera, reconstruction, known.texels, parts.rasterise)
+        filled = push_pull(seen.rgb, (left > 0).float())  # otherwise black would leak in at the border
+        complete, _ = render(reconstruction, filled, reconstruction.camera, parts.rasterise)
+        again = unwrap(complete, reconstruction.camera, reconstruction, known.texels, parts.rasterise)
         seen = replace(seen, rgb=torch.where(again.confidence > -1, again.rgb, seen.rgb))
     elif variant == "jittered":
         seen = displaced(seen, known.photo.name)
@@ -116,7 +116,7 @@ def hide(known: Known, yaw_deg: float, variant: str, parts: Parts) -> tuple[Face
 
 
 def displaced(seen: UVTexture, name: str) -> UVTexture:
-    """The texture moved by a smooth random field, another for each name."""
+    """The texture displaced by a smooth random field that depends on the name."""
     height, width = seen.confidence.shape
     noise = torch.randn(2, height, width, generator=torch.Generator().manual_seed(sum(name.encode())))
     field = blurred(noise, width / 16)

@@ -1,4 +1,4 @@
-"""What a benchmark writes down: one score per face, method and pose, and the rows of a table made of them."""
+"""The records of a benchmark: one score per face, method and pose, and the table rows made of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Score:
-    """One face completed by one method at one pose; None where a figure could not be had."""
+    """One face completed by one method at one pose; None for a figure that is not available."""
 
     protocol: str
     method: str
@@ -25,7 +25,7 @@ class Score:
     yaw_deg: float
     pitch_deg: float = 0.0
     variant: str = "plain"
-    """Which harder case, or which light."""
+    """The harder case, or the light."""
     psnr_db: float | None = None
     ssim: float | None = None
     lpips: float | None = None
@@ -34,9 +34,9 @@ class Score:
     """Cosine between frontal renders."""
     seam: float | None = None
     detail: float | None = None
-    """Finest detail in hidden texels, over that in the seen texels that mirror them."""
+    """Energy of the finest detail in hidden texels over that in their mirror images that were seen."""
     within_2_std: float | None = None
-    """Share of the hidden texels whose error is below two of the standard deviations the method states."""
+    """Share of the hidden texels whose error is at most twice the standard deviation that the method states."""
     seconds: float | None = None
 
 
@@ -45,8 +45,8 @@ FIGURES = tuple(field.name for field in fields(Score) if field.name not in _CASE
 
 
 def table_rows(scores: Sequence[Score]) -> list[dict[str, Any]]:
-    """One row per protocol, variant, method and pose: means over faces, with 95 % bootstrap intervals, and how often
-    the method's PSNR beats `mirror`'s on the same face (None without mirror)."""
+    """One row per protocol, variant, method and pose: means over faces, with 95 % bootstrap intervals, and the share of
+    faces on which the method's PSNR is above that of `mirror` (None without mirror)."""
     groups: dict[tuple, list[Score]] = {}
     for score in scores:
         groups.setdefault((*_case(score), score.method), []).append(score)
@@ -70,7 +70,7 @@ def table_rows(scores: Sequence[Score]) -> list[dict[str, Any]]:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """95 % percentile bootstrap interval of the mean, the same each time; None for fewer than two values."""
+    """95 % percentile bootstrap interval of the mean, reproducible; None for fewer than two values."""
     if len(values) < 2:
         return None
     drawn = torch.randint(len(values), (_RESAMPLES, len(values)), generator=torch.Generator().manual_seed(0))

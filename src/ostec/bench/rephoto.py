@@ -29,7 +29,7 @@ from ostec.types import Photo, Reconstruction, Result, UVTexture
 YAWS_DEG = (0.0, 15.0, 30.0, 45.0, 60.0, 75.0)
 _PICTURE_PX = 512
 _ROOM = torch.tensor([[0.6, 0.0, 0.2 * _PICTURE_PX], [0.0, 0.6, 0.2 * _PICTURE_PX]])
-"""The head smaller in its frame than the FFHQ crop has it, as in a snapshot."""
+"""Makes the head smaller in the picture than in the FFHQ crop, as in a snapshot."""
 _LIGHT_STD = 0.12
 
 
@@ -62,7 +62,7 @@ def score_re_photo(photo: Photo, background: Photo, setup: Setup) -> Iterator[Sc
 
 
 def under_light(result: Result, name: str, parts: Parts) -> Tensor:
-    """[3, Hu, Wu]: the completed texture under a light that differs from the photo's, another for each name."""
+    """[3, Hu, Wu]: the completed texture under another light than the photo's; the light depends on the name."""
     size = (result.texture.rgb.shape[1], result.texture.rgb.shape[2])
     normals = bake_texels(result.reconstruction, size, parts.rasterise).normals
     direction = torch.randn(3, generator=torch.Generator().manual_seed(sum(name.encode()))) * _LIGHT_STD
@@ -70,7 +70,7 @@ def under_light(result: Result, name: str, parts: Parts) -> Tensor:
 
 
 def photographed(face: Reconstruction, texture: Tensor, background: Photo, yaw_deg: float, parts: Parts) -> Photo:
-    """A picture of the textured head turned to this yaw, before a blurred photo."""
+    """A picture of the textured head turned to this yaw, in front of a blurred photo."""
     portrait = portrait_camera(face, 0.0, yaw_deg, 0.0, _PICTURE_PX)
     image, covered = render(face, texture, cropped(portrait, _ROOM, portrait.size), parts.rasterise)
     side = min(background.size)

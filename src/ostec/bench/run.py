@@ -1,4 +1,4 @@
-"""One run of a benchmark: every photo through a protocol, into a table, a JSON file and a sheet of pictures."""
+"""Runs a benchmark: applies a protocol to each photo; writes a table, a JSON file and a sheet of pictures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ostec.settings import Settings
 from ostec.types import Photo
 
 PROTOCOLS = ("hold-out", "re-photo", "scan")
-_NOT_KNOWN = "passed over: the face is not frontal, or too little of it is seen"
+_NOT_KNOWN = "skipped: the face is not frontal, or too little of it is seen"
 
 
 Listener = Callable[[str], Any]
@@ -52,13 +52,13 @@ class BenchOptions:
     json: Path
     sheet: Path | None = None
     limit: int | None = None
-    """Take only so many photos, evenly over the folder."""
+    """Use at most so many photos, spread evenly over the folder."""
     texture_size: int = 256
     seed: int = 0
     weights_dir: Path | None = None
     """Folder with the networks that compare faces."""
     yaws_deg: tuple[float, ...] = ()
-    """For `hold-out`: only these, without the harder variants."""
+    """For `hold-out`: only these yaws, without the harder variants."""
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
@@ -68,23 +68,25 @@ class BenchOptions:
         if not all(0 < yaw_deg < 90 for yaw_deg in self.yaws_deg):
             raise BadSettings(f"yaws are {self.yaws_deg} degrees; choose between 0 and 90.")
         if self.sheet is not None and self.sheet.resolve().parent == self.source_dir.resolve():
-            raise BadSettings(f"{self.sheet}: among the photos it would be taken for one next time; choose another.")
+            raise BadSettings(
+                f"{self.sheet}: next time it would be read as a photo; choose another folder."
+            )
 
 
 @dataclass
 class Outcome:
-    """What a run has found."""
+    """The results of a run."""
 
     options: BenchOptions
     scores: list[Score] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
-    """Photo -> why the protocol does not take it, or how it failed."""
+    """Photo -> why the protocol does not use it, or how it failed."""
     failed: list[str] = field(default_factory=list)
-    """Those of the skipped photos that failed."""
+    """The skipped photos that failed."""
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """The table, in the order of variants as they came, poses, and methods as asked for."""
+        """The table, sorted by variant in the order of the scores, pose, and method in the order of the options."""
         variants = list(dict.fromkeys(score.variant for score in self.scores))
 
         def place(row: dict[str, Any]) -> tuple[int, float, float, int]:
@@ -94,7 +96,7 @@ class Outcome:
         return sorted(table_rows(self.scores), key=place)
 
     def save(self, gallery: Gallery) -> list[dict[str, Any]]:
-        """Write JSON and sheet; gives the rows. Raises `CannotWrite`."""
+        """Write JSON and sheet; returns the rows. Raises `CannotWrite`."""
         options, rows = self.options, self.rows
         content = {
             "protocol": options.protocol,
@@ -118,11 +120,11 @@ def run_completion(
     say: Callable[[str], Any] = lambda line: None,
     complain: Callable[[str], Any] = lambda line: None,
 ) -> Outcome:
-    """Measure the methods on every photo, and write what came of it; an interrupted run writes what it has.
+    """Measure the methods on every photo and write the results; an interrupted run writes what it has.
 
-    `say` gets a line per photo, `complain` one per photo that failed: it costs only itself. Raises `BadPhoto` where
-    there is no photo, `CannotWrite` (before the work where that can be known), `UnknownComponent`, `BadSettings`,
-    `MissingWeights`, `BadWeights`.
+    `say` gets a line per photo, `complain` one per photo that failed; the others go on. Raises `BadPhoto` where there
+    is no photo, `CannotWrite` (if possible before the work), `UnknownComponent`, `BadSettings`, `MissingWeights`,
+    `BadWeights`.
     """
     for path in filter(None, (options.json, options.sheet)):
         check_writable(path)
@@ -143,7 +145,7 @@ def run_completion(
 
 
 def check_writable(path: Path) -> None:
-    """Raise `CannotWrite` if a file of this name could not be written; makes its folder."""
+    """Create the folder of a file; raises `CannotWrite` if the file could not be written."""
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -154,7 +156,7 @@ def check_writable(path: Path) -> None:
 
 
 def result_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The rows for people: means, with half the 95 % interval of the PSNR."""
+    """The rows as a table to print: means, and half the width of the 95 % interval of the PSNR."""
     table = Table("case", "yaw", "pitch", "method", "n", "PSNR dB", "SSIM", "LPIPS", "ΔE", "identity", "seam", "detail")
     for title in ("in 2 std", "wins", "s"):
         table.add_column(title)
@@ -192,7 +194,7 @@ def _scores(protocol: str, setup: Setup, source: Path, background: Path) -> Iter
 
 
 class _NotSuited(Exception):
-    """The protocol does not take this photo, for the reason given."""
+    """The protocol does not use this photo, for the reason given."""
 
 
 @torch.no_grad()
@@ -204,7 +206,7 @@ def _measure(
     say: Listener,
     complain: Listener,
 ) -> None:
-    """Score one photo: with all methods at all poses, or not at all."""
+    """Add the scores of one photo, of all methods at all poses; none if any of them fails."""
     source, start = sources[index], time.perf_counter()
     count = f"[{index + 1}/{len(sources)}] {source.name}"
     try:
@@ -236,12 +238,12 @@ def find_sources(source: Path, limit: int | None, scans: bool = False) -> list[P
 
 
 def _photo(path: Path) -> Photo:
-    """Called by its file's name alone, so that scores do not depend on where the folder is."""
+    """The photo, named after its file without the folder, so that scores do not depend on the folder."""
     return replace(load_photo(path), name=path.name)
 
 
 def _finite(score: Score) -> Score:
-    """None in place of figures that are no number."""
+    """The score, with None in place of figures that are not finite."""
     values = {name: getattr(score, name) for name in FIGURES}
     return replace(score, **{name: None for name, value in values.items() if value is None or not math.isfinite(value)})
 

@@ -47,31 +47,31 @@ _ALIGNMENT_LEAST, _ALIGNMENT_POINTS = 100, 20_000
 
 @dataclass(frozen=True)
 class Scan:
-    """A head with a colour map, in the head frame, metres; its nose tip is the foremost vertex."""
+    """A head with a colour map, in the head frame, metres; the nose tip is its frontmost vertex."""
 
     head: Shape
     rgb: Tensor
     """[3, H, W]."""
 
     def lit(self, light: tuple[float, float, float], parts: Parts) -> Tensor:
-        """[3, S, S]: the colour map under a light."""
+        """[3, S, S]: the colour map under a light, a gradient of the log colour along the normal."""
         normals = self.samples(parts).normals
         size = normals.shape[:2]
         rgb = F.interpolate(self.rgb[None], size, mode="bilinear", antialias=True, align_corners=False)[0]
         return (rgb * (normals @ torch.tensor(light)).exp()).clamp(0, 1)
 
     def samples(self, parts: Parts) -> Texels:
-        """Where the texels of the colour map lie."""
+        """The 3D points of the colour map's texels."""
         return bake_texels(self.head, (_SAMPLES_PX, _SAMPLES_PX), parts.rasterise)
 
     def pictured(self, camera: Camera, parts: Parts) -> tuple[Tensor, Tensor]:
-        """([3, H, W] which point of the head each pixel shows, [H, W] bool whether it shows one)."""
+        """([3, H, W] the point of the head that each pixel shows, [H, W] bool whether it shows one)."""
         faces = self.head.topology.faces
         fragments = parts.rasterise(to_clip(self.head.vertices, camera), faces, camera.size)
         return interpolate(fragments, self.head.vertices, faces).movedim(-1, 0), fragments.triangle >= 0
 
     def camera(self, yaw_deg: float, pitch_deg: float) -> Camera:
-        """A perspective camera before the turned head."""
+        """A perspective camera in front of the turned head."""
         nose = self.head.vertices[self.head.vertices[:, 2].argmax()]
         R = rotation(pitch_deg, yaw_deg, 0.0)
         t = torch.tensor([0.0, 0.0, _DISTANCE_M]) - R @ (nose - torch.tensor([0.0, 0.0, _BEHIND_NOSE_M]))
@@ -166,17 +166,17 @@ def texture_figures(result: Result, truth: Tensor, hidden: Tensor) -> dict[str, 
 
 
 def alignment(fit: Camera, shown: Tensor, pictured: Tensor, covered: Tensor) -> Callable[[Tensor], Tensor]:
-    """A map from the fitted head's frame [..., 3] into the scan's: the similarity that best brings the points [N, 3]
-    which the fit saw to those [3, H, W] that the picture shows at their pixels, where it is `covered` [H, W].
+    """The similarity from the fitted head's frame [..., 3] to the scan's.
 
-    Raises `BadGeometry` where the fit is off the head.
+    It best maps the fit's visible points `shown` [N, 3] to the points `pictured` [3, H, W] at their pixels, where
+    `covered` [H, W] bool. Raises `BadGeometry` where the fit is off the head.
     """
     height, width = covered.shape
     x, y = to_pixels(shown, fit).floor().long().unbind(dim=1)
     x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
     hit = covered[y, x]
     if int(hit.sum()) < _ALIGNMENT_LEAST:
-        raise BadGeometry("The fit lies beside the head in the picture.")
+        raise BadGeometry("The fit does not lie on the head in the picture.")
     source, target = shown[hit].double(), pictured[:, y[hit], x[hit]].T.double()
     trust = torch.ones(len(source), dtype=torch.float64)
     for _ in range(_ALIGNMENT_ROUNDS):
@@ -187,7 +187,8 @@ def alignment(fit: Camera, shown: Tensor, pictured: Tensor, covered: Tensor) -> 
 
 
 def true_colours(points: Tensor, surface: KDTree, colours: Tensor) -> tuple[Tensor, Tensor]:
-    """([3, H, W] the colour [3, N] of the nearest of the surface's N points, [H, W] bool whether it is near enough)."""
+    """([3, H, W] the colour of the nearest surface point, [H, W] bool whether it is near enough), for `points`
+    [H, W, 3]; `colours` [3, N] are those of the surface's N points."""
     distance, index = surface.query(points.reshape(-1, 3).numpy())
     near = torch.from_numpy(distance < _TOO_FAR_M).view(points.shape[:2])
     return colours[:, torch.from_numpy(index)].view(3, *points.shape[:2]) * near, near

@@ -1,4 +1,7 @@
-"""How far a completed picture is from the true one, over the part that had to be invented. Pictures are sRGB 0..1."""
+"""Measures of how far a completed picture is from the truth over its hidden part. Pictures are [3, H, W] sRGB 0..1.
+
+The tests compare them with scikit-image. They are written in torch, so that the package does not need it.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +32,8 @@ def psnr_db(picture: Tensor, truth: Tensor, region: Tensor) -> float:
 
 
 def ssim(picture: Tensor, truth: Tensor, region: Tensor) -> float:
-    """Structural similarity (Wang et al., TIP 2004: Gaussian window of 11 px, sigma 1.5), mean over channels and over
-    the pixels of `region`; their windows take in what lies around it."""
+    """Structural similarity (Wang et al., TIP 2004: Gaussian window of 11 px, sigma 1.5), mean over channels and the
+    pixels of `region` [H, W] bool; windows may extend beyond the region."""
     pairs = torch.stack([picture, truth, picture * picture, truth * truth, picture * truth])
     a, b, aa, bb, ab = blurred(pairs.flatten(0, 1), _SSIM_SIGMA_PX, _SSIM_REACH_PX).unflatten(0, (5, 3))
     stabiliser = 0.01**2, 0.03**2
@@ -45,16 +48,17 @@ def delta_e2000(picture: Tensor, truth: Tensor, region: Tensor) -> float:
 
 
 def detail_ratio(picture: Tensor, region: Tensor, reference: Tensor) -> float | None:
-    """Energy of the finest detail in `region` over that in the region `reference`; None where that has none.
+    """Energy of the finest detail in `region` over that in `reference` (both [H, W] bool); None if the latter has none.
 
-    Below 1 the first is blurred, above 1 it is noisy.
+    Below 1 the region is blurred, above 1 it is noisy.
     """
     ours, theirs = (_detail_energy(picture, part) for part in (region, reference))
     return ours / theirs if theirs > 0 else None
 
 
 def seam_ratio(picture: Tensor, inside: Tensor, known: Tensor) -> float | None:
-    """Mean step across the border of `known` within `inside` ([H, W] bool), over the mean step around that border."""
+    """Mean step across the border of `known` within `inside` ([H, W] bool) over the mean step near that border; None
+    where there is no border."""
     reach = max(3, round(_BORDER_REACH_AT_256 * max(inside.shape) / 256))
     across, around = [], []
     for dim in (0, 1):
@@ -71,8 +75,8 @@ def seam_ratio(picture: Tensor, inside: Tensor, known: Tensor) -> float | None:
 
 
 def within_2_std(picture: Tensor, std: Tensor | None, truth: Tensor, region: Tensor) -> float | None:
-    """Share of `region` whose colour is closer to the truth than twice the standard deviation [H, W] stated for it;
-    None where none is stated."""
+    """Share of `region` whose error, root mean square over channels, is at most 2 `std` [H, W]; None without `std` or
+    for an empty region."""
     if std is None or not bool(region.any()):
         return None
     error = (picture - truth)[:, region].square().mean(dim=0).sqrt()
@@ -80,7 +84,7 @@ def within_2_std(picture: Tensor, std: Tensor | None, truth: Tensor, region: Ten
 
 
 def blurred(picture: Tensor, sigma_px: float, reach_px: int | None = None) -> Tensor:
-    """[C, H, W] under a Gaussian; the border's colours go on outside."""
+    """[C, H, W] filtered with a Gaussian; outside the picture the colours of its border are repeated."""
     reach = reach_px or max(1, math.ceil(3 * sigma_px))
     at = torch.arange(-reach, reach + 1, dtype=picture.dtype)
     window = (-at.square() / (2 * sigma_px**2)).exp()
