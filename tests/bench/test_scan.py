@@ -78,7 +78,7 @@ def facing(camera: Camera) -> Tensor:
 def test_a_fit_beside_the_head_is_refused() -> None:
     camera = SCAN.camera(0.0, 0.0)
     vertices, fitted = as_fitted(camera, 1.0, torch.eye(3))
-    with pytest.raises(BadGeometry, match="beside"):
+    with pytest.raises(BadGeometry, match="does not lie on the head"):
         alignment(fitted, vertices + 1, *SCAN.pictured(camera, PARTS))
 
 
