@@ -13,7 +13,7 @@ from scipy.io import savemat
 from ostec.errors import BadWeights
 from ostec.landmarks.fan import load_fan
 from ostec.original.matlab_files import read_matrices
-from ostec.weights.archives import check_npz, entries_of
+from ostec.weights.archives import entries_of, read_npz
 from ostec.weights.open import read_stored
 
 
@@ -41,12 +41,16 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
 
 
 def test_arrays_are_arrays_and_of_bounded_size(tmp_path: Path) -> None:
-    np.savez(tmp_path / "a.npz", vertices=np.zeros(1000))
-    check_npz(tmp_path / "a.npz", ("vertices",), 10_000)
-    with pytest.raises(BadWeights, match="vertices unpacks"):
-        check_npz(tmp_path / "a.npz", ("vertices",), 1000)
+    path, wanted = tmp_path / "a.npz", ("vertices", "absent")
+    np.savez(path, vertices=np.arange(1000.0), other=np.array([open], dtype=object))
+    found = read_npz(path, wanted, 10_000, "Get it again.")
+    assert list(found) == ["vertices"] and np.array_equal(found["vertices"], np.arange(1000.0))
+    with pytest.raises(BadWeights, match=r"vertices unpacks .*Get it again\."):
+        read_npz(path, wanted, 1000, "Get it again.")
+    with pytest.raises(BadWeights, match=r"truncated.*Get it again\."):
+        read_npz(path, ("other",), 10_000, "Get it again.")
     with pytest.raises(BadWeights, match="'vertices', which is no array"):
-        check_npz(archive(tmp_path / "b.npz", vertices=b"", vertices_dot_npy=b""), ("vertices",), 1000)
+        read_npz(archive(tmp_path / "b.npz", vertices=b"", vertices_dot_npy=b""), wanted, 1000, "")
 
 
 @pytest.mark.parametrize(

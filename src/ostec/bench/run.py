@@ -68,9 +68,7 @@ class BenchOptions:
         if not all(0 < yaw_deg < 90 for yaw_deg in self.yaws_deg):
             raise BadSettings(f"yaws are {self.yaws_deg} degrees; choose between 0 and 90.")
         if self.sheet is not None and self.sheet.resolve().parent == self.source_dir.resolve():
-            raise BadSettings(
-                f"{self.sheet}: next time it would be read as a photo; choose another folder."
-            )
+            raise BadSettings(f"{self.sheet}: next time it would be read as a photo; choose another folder.")
 
 
 @dataclass
@@ -115,11 +113,7 @@ class Outcome:
         return rows
 
 
-def run_completion(
-    options: BenchOptions,
-    say: Callable[[str], Any] = lambda line: None,
-    complain: Callable[[str], Any] = lambda line: None,
-) -> Outcome:
+def run_completion(options: BenchOptions, say: Listener = _ignore, complain: Listener = _ignore) -> Outcome:
     """Measure the methods on every photo and write the results; an interrupted run writes what it has.
 
     `say` gets a line per photo, `complain` one per photo that failed; the others go on. Raises `BadPhoto` where there

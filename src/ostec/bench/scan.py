@@ -30,7 +30,6 @@ from ostec.pipeline import complete_face, find_faces
 from ostec.texture.unwrap import TRUSTED
 from ostec.types import Camera, Photo, Reconstruction, Result, Shape, Texels
 
-ATTRIBUTION = "Infinite, 3D Head Scan by Lee Perry-Smith (www.ir-ltd.net), CC BY 3.0"
 YAWS_DEG = (0.0, 15.0, 30.0, 45.0, 60.0, 75.0)
 POSES_DEG = (*((yaw, 0.0) for yaw in YAWS_DEG), (0.0, 15.0), (0.0, -15.0), (45.0, 15.0), (45.0, -15.0))
 """(yaw, pitch)."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostec.errors import BadWeights, MissingWeights
-from ostec.weights.archives import check_npz
+from ostec.weights.archives import read_npz
 from ostec.weights.shipped import DATA_DIR
 
 MODEL_FILE = "ict_face_model.npz"
@@ -56,14 +55,9 @@ def read_shapes(path: Path) -> Shapes:
     `expression_names`; other arrays are not read. Raises `MissingWeights`, `BadWeights`."""
     if not path.is_file():
         raise MissingWeights(f"{path} is missing. {_REMEDY}")
-    try:
-        _check_sizes(path)
-        with np.load(path, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in _NEEDED}
-    except BadWeights:
-        raise
-    except Exception as error:  # numpy and zipfile raise whatever their parsers do
-        raise BadWeights(f"{path} is truncated, or is no packed ICT-FaceKit model ({error}). {_REMEDY}") from error
+    found = read_npz(path, _NEEDED, _LARGEST_BYTES, _REMEDY)
+    if absent := [name for name in _NEEDED if name not in found]:
+        raise BadWeights(f"{path} has no {', '.join(absent)}: it is no packed ICT-FaceKit model. {_REMEDY}")
     for name, (shape, kind) in _NEEDED.items():
         array = found[name]
         if array.shape != shape or array.dtype.kind != kind:
@@ -74,15 +68,3 @@ def read_shapes(path: Path) -> Shapes:
         raise BadWeights(f"{path}: expression_names are not those of ICT-FaceKit in alphabetical order. {_REMEDY}")
     deltas = np.concatenate([found["identity_deltas"], found["expression_deltas"]]).astype(np.float32)
     return Shapes(found["neutral_vertices"].astype(np.float32), deltas, EXPRESSIONS)
-
-
-def _check_sizes(path: Path) -> None:
-    """Raises `BadWeights` where a needed array is absent, or is larger than allowed when unpacked."""
-    try:
-        check_npz(path, _NEEDED, _LARGEST_BYTES)
-    except BadWeights as error:
-        raise BadWeights(f"{error} {_REMEDY}") from error
-    with zipfile.ZipFile(path) as archive:
-        absent = [name for name in _NEEDED if f"{name}.npy" not in archive.namelist()]
-    if absent:
-        raise BadWeights(f"{path} has no {', '.join(absent)}: it is no packed ICT-FaceKit model. {_REMEDY}")

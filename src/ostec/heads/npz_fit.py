@@ -25,7 +25,7 @@ from ostec.heads.given_fits import (
 )
 from ostec.heads.ostec_topology import load_topology
 from ostec.types import Camera, Detection, Photo, Reconstruction, Topology
-from ostec.weights.archives import check_npz
+from ostec.weights.archives import read_npz
 from ostec.weights.locate import require, weights_folders
 
 _KEYS = (
@@ -54,7 +54,7 @@ class FitFileReconstructor:
 
     def read(self, path: Path, size: tuple[int, int]) -> Reconstruction:
         """The fit in a file, for the photo of (height, width) `size`. Raises `MissingWeights`, `BadWeights`."""
-        fit = _read(path)
+        fit = read_npz(path, _KEYS, _LARGEST_BYTES, _REMEDY)
         try:
             vertices = _floats(fit, "vertices", (None, 3))
             camera = _camera(fit, size)
@@ -154,18 +154,6 @@ def _metres_per_unit(fit: FitArrays, landmarks: Tensor) -> float:
     if not _LEAST_UNITS <= units <= 1 / _LEAST_UNITS:
         raise ValueError(f"units_per_metre is {units}; it is positive, 1000 for millimetres")
     return 1 / units
-
-
-def _read(path: Path) -> FitArrays:
-    """The arrays with known names; runs no code from the file. Raises `BadWeights`."""
-    try:
-        check_npz(path, _KEYS, _LARGEST_BYTES)
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in _KEYS if name in stored.files}
-    except BadWeights:
-        raise
-    except Exception as error:  # numpy and zipfile raise whatever their parsers do
-        raise BadWeights(f"{path} is truncated, or not what numpy.savez wrote of plain arrays. {_REMEDY}") from error
 
 
 def _floats(fit: FitArrays, name: str, shape: tuple[int | None, ...]) -> Tensor:

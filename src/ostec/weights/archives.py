@@ -5,6 +5,10 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ostec.errors import BadWeights
 
@@ -26,13 +30,25 @@ def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
         return file.read(entry.file_size)
 
 
-def check_npz(path: Path, wanted: Collection[str], largest_bytes: int) -> None:
-    """Raises `BadWeights` where what numpy would read of these arrays is no array or larger than it may be."""
-    with zipfile.ZipFile(path) as archive:
-        found = entries_of(archive, str(path))
-    if odd := [name for name in found if not name.endswith(".npy")]:
-        raise BadWeights(f"{path} holds {odd[0][:40]!r}, which is no array.")
-    for name in wanted:
-        entry = found.get(f"{name}.npy")
-        if entry is not None and entry.file_size > largest_bytes:
-            raise BadWeights(f"{path}: {name} unpacks to {entry.file_size >> 20} MB, more than it may have.")
+def read_npz(path: Path, wanted: Collection[str], largest_bytes: int, remedy: str) -> dict[str, NDArray[Any]]:
+    """Those of the wanted arrays that an .npz file has, by name; no pickles, and no other array is unpacked.
+
+    Raises `BadWeights`, ending with `remedy`, for a file that is no .npz, or where an array is larger than
+    `largest_bytes`.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = entries_of(archive, str(path))
+        if odd := [name for name in found if not name.endswith(".npy")]:
+            raise BadWeights(f"{path} holds {odd[0][:40]!r}, which is no array.")
+        for name in wanted:
+            if (entry := found.get(f"{name}.npy")) and entry.file_size > largest_bytes:
+                raise BadWeights(f"{path}: {name} unpacks to {entry.file_size >> 20} MB, more than it may have.")
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in wanted if name in arrays.files}
+    except BadWeights as error:
+        raise BadWeights(f"{error} {remedy}") from error
+    except Exception as error:  # numpy and zipfile raise whatever their parsers do
+        raise BadWeights(
+            f"{path} is truncated, or not an .npz of plain arrays ({error}). {remedy}"
+        ) from error
