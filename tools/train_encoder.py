@@ -60,7 +60,7 @@ def new_encoder(generator: Generator, share: float, seed: int, samples: int = _L
     tensors |= {"dense.weight": normal(dense, 16 * widths[-1]), "dense.bias": torch.zeros(dense)}
     out = normal(generator.num_ws * len(tensors["w_avg"]), dense, gain=_OUT_SCALE)
     tensors["out.weight"] = out.unflatten(0, (generator.num_ws, -1))
-    return FaceEncoder(tensors)
+    return FaceEncoder(tensors).requires_grad_()
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ostec.errors import BadWeights
-from ostec.weights.tensors import Reader, read_weights
+from ostec.weights.tensors import fill, read_weights, size_of
 
 _REMEDY = "It is what tools/train_encoder.py writes."
 _LAST_PX, _LARGEST_PX = 4, 1024
@@ -42,65 +42,51 @@ class FaceEncoder(nn.Module):
 
     def __init__(self, tensors: Mapping[str, Tensor], source: str = "the encoder") -> None:
         super().__init__()
-        read = Reader(tensors, source)
 
-        self._names: list[str] = []
+        def size(name: str, axis: int = 0) -> int:
+            return size_of(tensors, name, source, axis)
 
-        def keep(name: str, shape: tuple[int | None, ...]) -> int:
-            tensor = read(name, shape)
-            self._names.append(name)
-            self.register_parameter(name.replace(".", "_"), nn.Parameter(tensor))
-            return tensor.shape[0]
-
-        self.w_dim = keep("w_avg", (None,))
-        keep("w_std", (self.w_dim,))
-        keep("linear.weight", (self.w_dim, None))
-        keep("linear.bias", (self.w_dim,))
-        values = self._get("linear.weight").shape[1]
+        self.w_dim, values = size("w_avg"), size("linear.weight", 1)
         self.linear_px = math.isqrt(values // 3)
         if values != 3 * self.linear_px**2 or not 1 <= self.linear_px <= _LARGEST_PX:
             raise BadWeights(f"{source}: {values} values are no square picture in colour. {_REMEDY}")
-        channels = keep("first.weight", (None, 3, 3, 3))
-        keep("first.bias", (channels,))
         self.halvings = 0
         while f"{self.halvings}.conv.weight" in tensors:
-            name = str(self.halvings)
-            keep(f"{name}.conv.weight", (channels, channels, 3, 3))
-            keep(f"{name}.conv.bias", (channels,))
-            smaller = keep(f"{name}.down.weight", (None, channels, 3, 3))
-            keep(f"{name}.down.bias", (smaller,))
-            keep(f"{name}.skip.weight", (smaller, channels, 1, 1))
-            channels, self.halvings = smaller, self.halvings + 1
+            self.halvings += 1
         self.size_px = _LAST_PX << self.halvings
         if self.size_px > _LARGEST_PX:
             raise BadWeights(f"{source} halves a picture {self.halvings} times, which no encoder does. {_REMEDY}")
-        dense = keep("dense.weight", (None, channels * _LAST_PX**2))
-        keep("dense.bias", (dense,))
-        self.num_ws = keep("out.weight", (None, self.w_dim, dense))
-        read.finish()
+        channels, dense, self.num_ws = size("first.weight"), size("dense.weight"), size("out.weight")
+        with torch.device("meta"):
+            self.w_avg, self.w_std = (nn.Parameter(torch.empty(self.w_dim)) for _ in range(2))
+            self.linear = nn.Linear(values, self.w_dim)
+            self.first = nn.Conv2d(3, channels, 3, padding=1)
+            for k in range(self.halvings):
+                smaller = size(f"{k}.down.weight")
+                conv, down = nn.Conv2d(channels, channels, 3, padding=1), nn.Conv2d(channels, smaller, 3, padding=1)
+                skip = nn.Conv2d(channels, smaller, 1, bias=False)
+                self.add_module(str(k), nn.ModuleDict({"conv": conv, "down": down, "skip": skip}))
+                channels = smaller
+            self.dense = nn.Linear(channels * _LAST_PX**2, dense)
+            self.out = nn.ParameterDict({"weight": torch.empty(self.num_ws, self.w_dim, dense)})
+        fill(self, tensors, source)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """[N, 3, S, S] sRGB 0..1, cropped as FFHQ is, to latents [N, num_ws, w_dim]."""
-        flat = _resized(pictures, self.linear_px).flatten(1) * 2 - 1
-        linear = F.linear(flat, self._get("linear.weight"), self._get("linear.bias"))
-        pictures = _resized(pictures, self.size_px)
-        x = F.conv2d(pictures * 2 - 1, self._get("first.weight"), self._get("first.bias"), padding=1)
+        linear = self.linear(_resized(pictures, self.linear_px).flatten(1) * 2 - 1)
+        x = self.first(_resized(pictures, self.size_px) * 2 - 1)
         for k in range(self.halvings):
-            inner = F.leaky_relu(x, _SLOPE)
-            inner = F.conv2d(inner, self._get(f"{k}.conv.weight"), self._get(f"{k}.conv.bias"), padding=1)
-            inner = F.leaky_relu(inner, _SLOPE)
-            inner = F.conv2d(inner, self._get(f"{k}.down.weight"), self._get(f"{k}.down.bias"), padding=1)
-            x = F.avg_pool2d(inner, 2) + F.conv2d(F.avg_pool2d(x, 2), self._get(f"{k}.skip.weight"))
-        x = F.linear(F.leaky_relu(x, _SLOPE).flatten(1), self._get("dense.weight"), self._get("dense.bias"))
-        differs = torch.einsum("ne,lwe->nlw", F.leaky_relu(x, _SLOPE), self._get("out.weight"))
-        return self._get("w_avg") + self._get("w_std") * (linear[:, None] + differs)
+            layers = self.get_submodule(str(k))
+            inner = layers.get_submodule("conv")(F.leaky_relu(x, _SLOPE))
+            inner = layers.get_submodule("down")(F.leaky_relu(inner, _SLOPE))
+            x = F.avg_pool2d(inner, 2) + layers.get_submodule("skip")(F.avg_pool2d(x, 2))
+        x = F.leaky_relu(self.dense(F.leaky_relu(x, _SLOPE).flatten(1)), _SLOPE)
+        differs = torch.einsum("ne,lwe->nlw", x, self.out["weight"])
+        return self.w_avg + self.w_std * (linear[:, None] + differs)
 
     def tensors(self) -> dict[str, Tensor]:
         """What such an encoder is made of."""
-        return {name: self._get(name) for name in self._names}
-
-    def _get(self, name: str) -> Tensor:
-        return self.get_parameter(name.replace(".", "_"))
+        return self.state_dict()
 
 
 def _resized(pictures: Tensor, size_px: int) -> Tensor:
@@ -112,4 +98,4 @@ def _resized(pictures: Tensor, size_px: int) -> Tensor:
 
 def load_face_encoder(path: Path, device: torch.device | str = "cpu") -> FaceEncoder:
     """The encoder in a safetensors file. Raises `MissingWeights`, `BadWeights`."""
-    return FaceEncoder(read_weights(path, _REMEDY), str(path)).to(device).eval().requires_grad_(False)
+    return FaceEncoder(read_weights(path, _REMEDY), str(path)).to(device)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ostec.errors import BadWeights
-from ostec.weights.tensors import channels_of, fill, read_weights, require_finite
+from ostec.weights.open import expecting
+from ostec.weights.tensors import fill, read_weights, require_finite, size_of
 
 _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)
@@ -27,50 +27,27 @@ _REMEDY = (
 )
 
 
-class _Conv(NamedTuple):
-    kernel: int = 3
-    stride: int = 1
-    padding: int = 1
-
-
-class _Pool(NamedTuple):
-    kernel: int
-    ceil: bool = False
-
-
-class _Fire(NamedTuple):
-    pass
-
-
-class _Relu(NamedTuple):
-    pass
-
-
-_Layer = _Conv | _Pool | _Fire | _Relu
-
-
-class _Layout(NamedTuple):
-    layers: tuple[_Layer, ...]
-    """In the order of torchvision's `features.N`."""
-    taps: tuple[int, ...]
-    """After which of them features are taken."""
-
-
-_PAIR = (_Conv(), _Relu())
-_LAYOUTS = {
-    "vgg": _Layout(
-        (*_PAIR * 2, _Pool(2), *_PAIR * 2, _Pool(2), *_PAIR * 3, _Pool(2), *_PAIR * 3, _Pool(2), *_PAIR * 3),
+_CONV, _RELU, _FIRE = ("conv", 3, 1, 1), ("relu",), ("fire",)
+_PAIR = (_CONV, _RELU)
+_SHRINK = ("pool", 2, False)
+_LAYOUTS: Mapping[str, tuple[tuple[tuple, ...], tuple[int, ...]]] = {
+    "vgg": (
+        (*_PAIR * 2, _SHRINK, *_PAIR * 2, _SHRINK, *_PAIR * 3, _SHRINK, *_PAIR * 3, _SHRINK, *_PAIR * 3),
         (3, 8, 15, 22, 29),
     ),
-    "alex": _Layout(
-        (_Conv(11, 4, 2), _Relu(), _Pool(3), _Conv(5, 1, 2), _Relu(), _Pool(3), *_PAIR * 3),
+    "alex": (
+        (("conv", 11, 4, 2), _RELU, ("pool", 3, False), ("conv", 5, 1, 2), _RELU, ("pool", 3, False), *_PAIR * 3),
         (1, 4, 7, 9, 11),
     ),
-    "squeeze": _Layout(
-        (_Conv(3, 2, 0), _Relu(), *(_Pool(3, True), _Fire(), _Fire()) * 2, _Pool(3, True), *(_Fire(),) * 4),
+    "squeeze": (
+        (("conv", 3, 2, 0), _RELU, *(("pool", 3, True), _FIRE, _FIRE) * 2, ("pool", 3, True), *(_FIRE,) * 4),
         (1, 4, 7, 9, 10, 11, 12),
     ),
 }
+"""Trunk -> its layers in the order of torchvision's `features.N`, and after which of them features are taken.
+
+A layer is ("conv", kernel, stride, padding), ("relu",), ("pool", kernel, ceil_mode) or ("fire",).
+"""
 
 
 class Fire(nn.Module):
@@ -100,18 +77,16 @@ class Trunk(nn.Module):
         super().__init__()
         tensors = {name: tensor for name, tensor in tensors.items() if name.startswith("features.")}
         self.kind = _kind(tensors, source)
-        layout = _LAYOUTS[self.kind]
-        self._taps = layout.taps
+        layout, self._taps = _LAYOUTS[self.kind]
         widths, layers = [3], []
         with torch.device("meta"):
-            for i, layer in enumerate(layout.layers):
+            for i, layer in enumerate(layout):
                 module, width = _module(layer, widths[-1], f"features.{i}", tensors, source)
                 layers.append(module)
                 widths.append(width)
         self.features = nn.Sequential(*layers)
-        self.tap_channels = [widths[tap + 1] for tap in layout.taps]
+        self.tap_channels = [widths[tap + 1] for tap in self._taps]
         fill(self, tensors, source)
-        require_finite(self.state_dict(), source)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """[N, 3, H, W], normalised -> features [N, C, h, w] of every tap, fine to coarse, >= 0."""
@@ -125,25 +100,26 @@ class Trunk(nn.Module):
 
 def _kind(tensors: Mapping[str, Tensor], source: str) -> str:
     places = {name.split(".")[1] for name in tensors}
-    for kind, layout in _LAYOUTS.items():
-        if places == {str(i) for i, layer in enumerate(layout.layers) if isinstance(layer, _Conv | _Fire)}:
+    for kind, (layers, _) in _LAYOUTS.items():
+        if places == {str(i) for i, layer in enumerate(layers) if layer[0] in ("conv", "fire")}:
             return kind
     raise BadWeights(f"{source} is none of torchvision's VGG16, AlexNet and SqueezeNet 1.1, by its tensors' names.")
 
 
 def _module(
-    layer: _Layer, channels_in: int, name: str, tensors: Mapping[str, Tensor], source: str
+    layer: tuple, channels_in: int, name: str, tensors: Mapping[str, Tensor], source: str
 ) -> tuple[nn.Module, int]:
     """A layer without its weights, and how many channels it gives."""
-    if isinstance(layer, _Conv):
-        channels = channels_of(tensors, f"{name}.weight", source)
-        return nn.Conv2d(channels_in, channels, *layer), channels
-    if isinstance(layer, _Fire):
-        parts = ("squeeze", "expand1x1", "expand3x3")
-        squeezed, by_1, by_3 = (channels_of(tensors, f"{name}.{part}.weight", source) for part in parts)
-        return Fire(channels_in, squeezed, (by_1, by_3)), by_1 + by_3
-    if isinstance(layer, _Pool):
-        return nn.MaxPool2d(layer.kernel, 2, ceil_mode=layer.ceil), channels_in
+    match layer:
+        case ("conv", kernel, stride, padding):
+            channels = size_of(tensors, f"{name}.weight", source)
+            return nn.Conv2d(channels_in, channels, kernel, stride, padding), channels
+        case ("fire",):
+            parts = ("squeeze", "expand1x1", "expand3x3")
+            squeezed, by_1, by_3 = (size_of(tensors, f"{name}.{part}.weight", source) for part in parts)
+            return Fire(channels_in, squeezed, (by_1, by_3)), by_1 + by_3
+        case ("pool", kernel, ceil):
+            return nn.MaxPool2d(kernel, 2, ceil_mode=ceil), channels_in
     return nn.ReLU(inplace=True), channels_in
 
 
@@ -205,8 +181,5 @@ def _unit(features: Tensor) -> Tensor:
 
 def load_lpips(trunk: Path, heads: Path) -> Lpips:
     """LPIPS of a trunk's file and a heads' file, `.safetensors` or `.pth`. Raises `MissingWeights`, `BadWeights`."""
-    tensors = read_weights(trunk, _REMEDY), read_weights(heads, _REMEDY)
-    try:
-        return Lpips(*tensors, (str(trunk), str(heads)))
-    except BadWeights as error:
-        raise BadWeights(f"{error} {_REMEDY}") from error
+    with expecting("a network of LPIPS", trunk, _REMEDY):
+        return Lpips(read_weights(trunk, _REMEDY), read_weights(heads, _REMEDY), (str(trunk), str(heads)))

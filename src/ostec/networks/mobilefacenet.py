@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ostec.weights.open import expecting
-from ostec.weights.tensors import channels_of, fill, read_weights, require_finite
+from ostec.weights.tensors import fill, read_weights, size_of
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _STRIDES = (2, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1, 1, 2, 1, 1)
@@ -114,10 +114,9 @@ class MobileFaceNet(nn.Module):
         """
         super().__init__()
         tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")}
-        require_finite(tensors, source)
 
         def channels(layer: str) -> int:
-            return channels_of(tensors, f"{layer}.weight", source)
+            return size_of(tensors, f"{layer}.weight", source)
 
         with torch.device("meta"):
             self.conv1 = _relu6_block(_conv(3, channels("conv1.0"), 3, stride=2))

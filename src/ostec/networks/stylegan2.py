@@ -2,7 +2,7 @@
 
 Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020, sections 2 and 4, appendix B:
 weight demodulation, skip connections, fixed noise. Sizes come from the tensors. Where every public format keeps weights
-at unit scale, these are ready to use (`models/stylegan2_files.py` sees to that).
+at unit scale, these are ready to use (`stylegan2_files` sees to that).
 
 In the plain formulas the style multiplies activations and not weights, which is the same thing: only gradients with
 respect to the latent are asked for, so none with respect to a weight is ever computed.
@@ -21,8 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ostec.errors import BadWeights
 from ostec.networks.stylegan2_fused import FusedLayer, kernels
-from ostec.weights.tensors import Reader
+from ostec.weights.tensors import fill, size_of
 
 Latents = tuple[Tensor, ...]
 
@@ -53,23 +54,23 @@ class Generator(nn.Module):
 
     def __init__(self, tensors: Mapping[str, Tensor], source: str = "the generator") -> None:
         super().__init__()
-        read = Reader(tensors, source)
-        self.register_buffer("w_avg", read("w_avg", (None,)))
-        width = self.w_avg.shape[0]
-        self.register_buffer("const", read("const", (None, _FIRST_PX, _FIRST_PX)))
-        self.clamp = float(read("clamp", (), finite=False))
-        self.mapping_layers = nn.ModuleList()
-        while f"mapping.{len(self.mapping_layers)}.weight" in tensors:
-            name = f"mapping.{len(self.mapping_layers)}"
-            fan_in = width if len(self.mapping_layers) else None
-            self.mapping_layers.append(_Dense(read(f"{name}.weight", (width, fan_in)), read(f"{name}.bias", (width,))))
-        self.blocks = nn.ModuleList()
-        channels, size = self.const.shape[0], _FIRST_PX
-        while not self.blocks or f"{size}.conv.weight" in tensors:
-            block = _Block(read, size, channels, width)
-            self.blocks.append(block)
-            channels, size = block.conv.weight.shape[0], 2 * size
-        read.finish()
+        tensors, self.clamp = split_clamp(tensors, source)
+        width = size_of(tensors, "w_avg", source)
+        channels, size = size_of(tensors, "const", source), _FIRST_PX
+        with torch.device("meta"):
+            self.register_buffer("w_avg", torch.empty(width))
+            self.register_buffer("const", torch.empty(channels, _FIRST_PX, _FIRST_PX))
+            self.mapping_layers, self.blocks = nn.ModuleList(), nn.ModuleDict()
+            while (name := f"mapping.{len(self.mapping_layers)}.weight") in tensors:
+                fan_in = width if len(self.mapping_layers) else size_of(tensors, name, source, 1)
+                self.mapping_layers.append(nn.Linear(fan_in, width))
+            while not self.blocks or f"{size}.conv.weight" in tensors:
+                out = [
+                    size_of(tensors, f"{size}.{kind}.weight", source) for kind in ("up", "conv")[size == _FIRST_PX :]
+                ]
+                self.blocks[str(size)] = _Block(size, (channels, *out), width)
+                channels, size = out[-1], 2 * size
+        fill(self, {_place(name): tensor for name, tensor in tensors.items()}, source)
         self.fused_from: float = _FUSED_FROM
         """On a CPU, layers of at least so many activations work in fewer passes over memory (`stylegan2_fused`), row by
         row; of smaller ones a row is too little work, and the plain formulas are faster."""
@@ -81,8 +82,8 @@ class Generator(nn.Module):
     @property
     def z_dim(self) -> int:
         """How many numbers a random input has."""
-        first = self.mapping_layers[0] if len(self.mapping_layers) else None
-        return first.weight.shape[1] if isinstance(first, _Dense) else self.w_avg.shape[0]
+        first = next(iter(self.mapping_layers), None)
+        return first.in_features if isinstance(first, nn.Linear) else self.w_avg.shape[0]
 
     @property
     def has_normal_latents(self) -> bool:
@@ -116,7 +117,7 @@ class Generator(nn.Module):
         on_cpu = exact and x.device.type == "cpu"
         if on_cpu or not exact:
             x = x.contiguous(memory_format=torch.channels_last)
-        for k, block in enumerate(self.blocks):
+        for k, block in enumerate(self.blocks.values()):
             assert isinstance(block, _Block)
             latents = w_plus[:, max(0, 2 * k - 1) : 2 * k + 2].unbind(dim=1)
             with nullcontext() if exact else torch.autocast(x.device.type, self.conv_dtype):
@@ -129,7 +130,7 @@ class Generator(nn.Module):
         return picture
 
     def reduced(self) -> Generator:
-        """The same generator, on the same weights, in bfloat16: for the way on a GPU, not for its end."""
+        """The same generator, on the same weights, in bfloat16: for all but the last steps of a search on a GPU."""
         other = copy(self)
         other.conv_dtype = torch.bfloat16
         return other
@@ -143,30 +144,31 @@ class Generator(nn.Module):
         return copied, [weight.requires_grad_() for weight in weights]
 
 
-class _Dense(nn.Module):
-    weight: Tensor
-    bias: Tensor
+def split_clamp(tensors: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], float]:
+    """The tensors without `clamp`, and what it says. Raises `BadWeights` naming `source`."""
+    if "clamp" not in tensors or tensors["clamp"].numel() != 1:
+        raise BadWeights(f"{source} lacks the tensor 'clamp', or it is no single number.")
+    return {name: tensor for name, tensor in tensors.items() if name != "clamp"}, float(tensors["clamp"])
 
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("weight", weight)
-        self.register_buffer("bias", bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
+def _place(name: str) -> str:
+    """Where a tensor is in the module."""
+    if name.startswith("mapping."):
+        return f"mapping_layers{name.removeprefix('mapping')}"
+    return f"blocks.{name}" if name[:1].isdigit() else name
 
 
 class _Block(nn.Module):
     """One resolution: (up) → conv → picture."""
 
-    def __init__(self, read: Reader, size: int, channels: int, width: int) -> None:
+    def __init__(self, size: int, channels: tuple[int, ...], width: int) -> None:
+        """`channels`: of what comes in and of what the convolutions give, one or two."""
         super().__init__()
         self.size = size
-        self.up = None if size == _FIRST_PX else _Styled(read, f"{size}.up", channels, width, size)
-        channels = channels if self.up is None else self.up.weight.shape[0]
-        self.conv = _Styled(read, f"{size}.conv", channels, width, size)
-        self.rgb = _Styled(read, f"{size}.rgb", self.conv.weight.shape[0], width, None)
-        self.activations = self.conv.weight.shape[0] * size**2
+        self.up = None if size == _FIRST_PX else _Styled("up", channels[0], channels[1], width, size)
+        self.conv = _Styled("conv", channels[-2], channels[-1], width, size)
+        self.rgb = _Styled("rgb", channels[-1], 3, width, None)
+        self.activations = channels[-1] * size**2
 
     def forward(self, x: Tensor, latents: Latents, noise: bool, clamp: float) -> tuple[Tensor, Tensor]:
         """(features, picture) from features and the latents [N, W] of the layers in turn."""
@@ -193,15 +195,15 @@ class _Styled(nn.Module):
     style_bias: Tensor
     noise: Tensor | None
 
-    def __init__(self, read: Reader, name: str, channels: int, width: int, noise_px: int | None) -> None:
+    def __init__(self, kind: str, channels: int, out: int, width: int, noise_px: int | None) -> None:
         super().__init__()
-        self.kind = name.rpartition(".")[2]
-        kernel, out = (1, 3) if self.kind == "rgb" else (3, None)
-        self.register_buffer("weight", read(f"{name}.weight", (out, channels, kernel, kernel)))
-        self.register_buffer("bias", read(f"{name}.bias", (self.weight.shape[0],)))
-        self.register_buffer("style_weight", read(f"{name}.style_weight", (channels, width)))
-        self.register_buffer("style_bias", read(f"{name}.style_bias", (channels,)))
-        self.register_buffer("noise", read(f"{name}.noise", (noise_px, noise_px)) if noise_px else None)
+        self.kind = kind
+        kernel = 1 if kind == "rgb" else 3
+        self.register_buffer("weight", torch.empty(out, channels, kernel, kernel))
+        self.register_buffer("bias", torch.empty(out))
+        self.register_buffer("style_weight", torch.empty(channels, width))
+        self.register_buffer("style_bias", torch.empty(channels))
+        self.register_buffer("noise", torch.empty(noise_px, noise_px) if noise_px else None)
         self._kernels: tuple[Tensor, Tensor] | None = None
 
     def style(self, w: Tensor) -> Tensor:

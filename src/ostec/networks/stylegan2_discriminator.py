@@ -1,4 +1,4 @@
-"""StyleGAN2's discriminator, for use as a judge of realism.
+"""StyleGAN2's discriminator, for use as a measure of realism.
 
 Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020, section 4.1 (residual), and
 "Progressive Growing of GANs", ICLR 2018, section 3 (standard deviation over the minibatch).
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ostec.networks.stylegan2 import activated, blurred
-from ostec.weights.tensors import Reader
+from ostec.networks.stylegan2 import activated, blurred, split_clamp
+from ostec.weights.tensors import fill, size_of
 
 _GROUP = 4
 _EPS = 1e-8
@@ -40,35 +40,24 @@ class Discriminator(nn.Module):
 
     def __init__(self, tensors: Mapping[str, Tensor], source: str = "the discriminator") -> None:
         super().__init__()
-        read = Reader(tensors, source)
-        sizes = sorted(
-            (int(r) for r, _, rest in (n.partition(".") for n in tensors) if rest == "conv.weight" and r.isdigit())
-        )
-        self.sizes = sizes[::-1]
-        self.resolution = self.sizes[0] if sizes else 4
-
-        def keep(name: str, shape: tuple[int | None, ...]) -> int:
-            tensor = read(name, shape)
-            self.register_buffer(name.replace(".", "_"), tensor)
-            return tensor.shape[0]
-
-        self.clamp = float(read("clamp", (), finite=False))
-        channels = keep("rgb.weight", (None, 3, 1, 1))
-        keep("rgb.bias", (channels,))
-        for size in self.sizes:
-            keep(f"{size}.conv.weight", (channels, channels, 3, 3))
-            keep(f"{size}.conv.bias", (channels,))
-            smaller = keep(f"{size}.down.weight", (None, channels, 3, 3))
-            keep(f"{size}.down.bias", (smaller,))
-            keep(f"{size}.skip.weight", (smaller, channels, 1, 1))
-            channels = smaller
-        last = keep("last.conv.weight", (None, channels + 1, 3, 3))
-        keep("last.conv.bias", (last,))
-        dense = keep("last.dense.weight", (None, last * 16))
-        keep("last.dense.bias", (dense,))
-        keep("last.out.weight", (1, dense))
-        keep("last.out.bias", (1,))
-        read.finish()
+        names = (name.partition(".") for name in tensors)
+        self.sizes = sorted((int(r) for r, _, rest in names if rest == "conv.weight" and r.isdigit()), reverse=True)
+        self.resolution = self.sizes[0] if self.sizes else 4
+        tensors, self.clamp = split_clamp(tensors, source)
+        channels = size_of(tensors, "rgb.weight", source)
+        with torch.device("meta"):
+            self.rgb = nn.Conv2d(3, channels, 1)
+            for size in self.sizes:
+                smaller = size_of(tensors, f"{size}.down.weight", source)
+                conv, down = nn.Conv2d(channels, channels, 3), nn.Conv2d(channels, smaller, 3)
+                skip = nn.Conv2d(channels, smaller, 1, bias=False)
+                self.add_module(str(size), nn.ModuleDict({"conv": conv, "down": down, "skip": skip}))
+                channels = smaller
+            last = size_of(tensors, "last.conv.weight", source)
+            dense = nn.Linear(last * 16, size_of(tensors, "last.dense.weight", source))
+            conv, out = nn.Conv2d(channels + 1, last, 3), nn.Linear(dense.out_features, 1)
+            self.last = nn.ModuleDict({"conv": conv, "dense": dense, "out": out})
+        fill(self, tensors, source)
 
     def forward(self, picture: Tensor) -> Tensor:
         """[N, 3, R, R], -1..1, to logits [N, 1]."""
@@ -76,20 +65,21 @@ class Discriminator(nn.Module):
             raise ValueError(
                 f"pictures must be [N, 3, {self.resolution}, {self.resolution}], not {list(picture.shape)}"
             )
-        x = activated(F.conv2d(picture, self._get("rgb.weight")), self._get("rgb.bias"), self.clamp)
+        x = self._conv(picture, "rgb")
         for size in self.sizes:
             skip = F.conv2d(blurred(x, padding=1, stride=2), self._get(f"{size}.skip.weight")) * _SHARE
-            x = F.conv2d(x, self._get(f"{size}.conv.weight"), padding=1)
-            x = activated(x, self._get(f"{size}.conv.bias"), self.clamp)
-            x = F.conv2d(blurred(x, padding=2), self._get(f"{size}.down.weight"), stride=2)
-            x = activated(x, self._get(f"{size}.down.bias"), self.clamp, _SHARE) + skip
-        x = F.conv2d(with_spread(x), self._get("last.conv.weight"), padding=1)
-        x = activated(x, self._get("last.conv.bias"), self.clamp).flatten(1)
+            x = self._conv(x, f"{size}.conv", padding=1)
+            x = self._conv(blurred(x, padding=2), f"{size}.down", stride=2, gain=_SHARE) + skip
+        x = self._conv(with_spread(x), "last.conv", padding=1).flatten(1)
         x = activated(F.linear(x, self._get("last.dense.weight")), self._get("last.dense.bias"), math.inf)
         return F.linear(x, self._get("last.out.weight"), self._get("last.out.bias"))
 
+    def _conv(self, x: Tensor, name: str, padding: int = 0, stride: int = 1, gain: float = 1.0) -> Tensor:
+        x = F.conv2d(x, self._get(f"{name}.weight"), stride=stride, padding=padding)
+        return activated(x, self._get(f"{name}.bias"), self.clamp, gain)
+
     def _get(self, name: str) -> Tensor:
-        return self.get_buffer(name.replace(".", "_"))
+        return self.get_parameter(name)
 
 
 def with_spread(x: Tensor) -> Tensor:

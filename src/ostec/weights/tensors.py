@@ -23,13 +23,13 @@ def read_weights(path: Path, remedy: str) -> dict[str, Tensor]:
     return {str(name): tensor.detach() for name, tensor in tensors.items()}
 
 
-def channels_of(tensors: Mapping[str, Tensor], name: str, source: str) -> int:
-    """How many channels a layer gives, from its weight [out, ...]. Raises `BadWeights` naming `source`."""
+def size_of(tensors: Mapping[str, Tensor], name: str, source: str, axis: int = 0) -> int:
+    """A side of a tensor, by default the channels that a layer [out, ...] gives. Raises `BadWeights` naming `source`."""
     if name not in tensors:
         raise BadWeights(f"{source} lacks the tensor {name!r}.")
-    if tensors[name].ndim == 0 or tensors[name].shape[0] == 0:
-        raise BadWeights(f"{source}: the tensor {name!r} is empty.")
-    return tensors[name].shape[0]
+    if tensors[name].ndim <= axis or tensors[name].numel() == 0:
+        raise BadWeights(f"{source}: the tensor {name!r} is empty, or is {list(tensors[name].shape)}.")
+    return tensors[name].shape[axis]
 
 
 def require_finite(tensors: Mapping[str, Tensor], source: str, remedy: str = "") -> None:
@@ -45,9 +45,10 @@ def require_finite(tensors: Mapping[str, Tensor], source: str, remedy: str = "")
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Give a module built on the meta device its parameters, float32, no gradients, evaluation mode.
+    """Give a module built on the meta device copies of its tensors, float32, no gradients, evaluation mode.
 
-    `source` is what errors call the tensors. Raises `BadWeights` unless names and shapes match exactly.
+    `source` is what errors call the tensors. Raises `BadWeights` unless names and shapes match exactly and all numbers
+    are finite.
     """
     wanted = {name: tuple(p.shape) for name, p in module.state_dict().items()}
     found = {name: tuple(t.shape) for name, t in tensors.items()}
@@ -58,35 +59,9 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
             f"{source} does not hold the weights of {type(module).__name__}: {len(differing)} tensors differ, "
             f"the first is {name!r} (wanted {wanted.get(name)}, found {found.get(name)})."
         )
-    module.load_state_dict({n: t.to(torch.float32) for n, t in tensors.items()}, assign=True)
+    require_finite(tensors, source)
+    copies = {
+        n: t.detach().to(torch.float32, memory_format=torch.contiguous_format, copy=True) for n, t in tensors.items()
+    }
+    module.load_state_dict(copies, assign=True)
     module.requires_grad_(False).eval()
-
-
-class Reader:
-    """Takes tensors by name, and says what is wrong with them."""
-
-    def __init__(self, tensors: Mapping[str, Tensor], source: str) -> None:
-        self._tensors, self._source, self._left = tensors, source, set(tensors)
-
-    def __call__(self, name: str, shape: tuple[int | None, ...], finite: bool = True) -> Tensor:
-        """The tensor, float32; `shape` has None where any size will do. Raises `BadWeights`."""
-        if name not in self._tensors:
-            raise BadWeights(f"{self._source} lacks the tensor {name!r}.")
-        tensor = self._tensors[name].detach().float().clone(memory_format=torch.contiguous_format)
-        fits = tensor.ndim == len(shape) and all(
-            n > 0 and n == (want or n) for n, want in zip(tensor.shape, shape, strict=True)
-        )
-        if not fits:
-            wanted = [want or "any" for want in shape]
-            raise BadWeights(f"{self._source}: the tensor {name!r} is {list(tensor.shape)}, not {wanted}.")
-        if finite and not bool(torch.isfinite(tensor).all()):
-            raise BadWeights(f"{self._source}: the tensor {name!r} holds numbers that are not finite.")
-        self._left.discard(name)
-        return tensor
-
-    def finish(self) -> None:
-        """Raises `BadWeights` if a tensor was not asked for: then the file is of another network."""
-        if self._left:
-            raise BadWeights(
-                f"{self._source} holds tensors that this network has no place for: {sorted(self._left)[:5]}."
-            )
