@@ -19,7 +19,7 @@ from ostec.errors import BadWeights
 from ostec.networks import stylegan2_ada, stylegan2_rosinality, stylegan2_tensorflow
 from ostec.networks.stylegan2 import Generator
 from ostec.networks.stylegan2_discriminator import Discriminator
-from ostec.weights.open import read_stored
+from ostec.weights.open import expecting, read_stored
 
 _GENERATOR, _DISCRIMINATOR = "generator.", "discriminator."
 _REMEDY = (
@@ -34,14 +34,12 @@ def load_generator(path: str | Path, device: str | torch.device = "cpu") -> Gene
     Runs nothing that the file holds. Raises `MissingWeights` where there is no file, `BadWeights` where it is no
     such file, or damaged.
     """
-    path = Path(path)
-    return Generator(_network(_networks(path), path, _GENERATOR), str(path)).to(device).eval()
+    return Generator(_network(_networks(Path(path)), Path(path), _GENERATOR), str(path)).to(device)
 
 
 def load_discriminator(path: str | Path, device: str | torch.device = "cpu") -> Discriminator:
     """The discriminator in a StyleGAN2 file. Raises as `load_generator`, also where the file holds none."""
-    path = Path(path)
-    return Discriminator(_network(_networks(path), path, _DISCRIMINATOR), str(path)).to(device).eval()
+    return Discriminator(_network(_networks(Path(path)), Path(path), _DISCRIMINATOR), str(path)).to(device)
 
 
 def load_networks(path: Path, device: str | torch.device = "cpu") -> tuple[Generator, Discriminator | None]:
@@ -50,12 +48,11 @@ def load_networks(path: Path, device: str | torch.device = "cpu") -> tuple[Gener
     Raises as `load_generator`.
     """
     networks = _networks(path)
-    generator = Generator(_network(networks, path, _GENERATOR), str(path)).to(device).eval()
+    generator = Generator(_network(networks, path, _GENERATOR), str(path)).to(device)
     try:
-        discriminator = Discriminator(_network(networks, path, _DISCRIMINATOR), str(path)).to(device).eval()
+        return generator, Discriminator(_network(networks, path, _DISCRIMINATOR), str(path)).to(device)
     except BadWeights:  # many files hold the generator alone
         return generator, None
-    return generator, discriminator
 
 
 def converted(path: Path) -> bytes:
@@ -76,13 +73,8 @@ def _network(networks: Mapping[str, Mapping[str, Tensor]], path: Path, network: 
 
 def _networks(path: Path) -> dict[str, dict[str, Tensor]]:
     stored = read_stored(path, _REMEDY)
-    try:
+    with expecting("as StyleGAN2 files are", path, _REMEDY):
         return _by_layout(stored)
-    except BadWeights:
-        raise
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RuntimeError) as error:
-        what = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise BadWeights(f"{path} is not as StyleGAN2 files are: {what}. {_REMEDY}") from error
 
 
 def _by_layout(stored: Any) -> dict[str, dict[str, Tensor]]:

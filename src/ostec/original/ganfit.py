@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ostec.errors import BadWeights
 from ostec.geometry.align import fit_similarity_3d
 from ostec.heads.given_fits import (
     camera_of_projection,
@@ -32,7 +31,7 @@ from ostec.heads.given_fits import (
 from ostec.heads.ostec_topology import load_topology
 from ostec.types import Camera, Detection, Photo, Reconstruction, Topology
 from ostec.weights.locate import require, weights_folders
-from ostec.weights.open import read_stored
+from ostec.weights.open import expecting, read_stored
 from ostec.weights.pickles import array, attributes, entries
 
 _EYE, _UP = (0.0, 0.0, 6.0), (0.0, 1.0, 0.0)
@@ -59,7 +58,7 @@ def read_ganfit(path: Path, topology: Topology, size: tuple[int, int]) -> Recons
     GANFit's unit is arbitrary: the eyes are taken to be 63 mm apart. Raises `BadWeights`.
     """
     stored = read_stored(path, _REMEDY)
-    try:
+    with expecting("a fit of GANFit's", path, _REMEDY):
         fit = entries(stored)
         vertices = _points(fit["vertices"] if "vertices" in fit else attributes(fit["tmesh"])["points"])
         before_camera = _before_camera(fit, vertices)
@@ -68,9 +67,6 @@ def read_ganfit(path: Path, topology: Topology, size: tuple[int, int]) -> Recons
             _require_shape(name, found, (len(topology.paintable), sides))
         _require_shape("dense_lms", places_px, (len(topology.paintable), 2))
         camera = _camera(vertices, before_camera, places_px, size)
-    except (ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:  # torch raises the last
-        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise BadWeights(f"{path} is not a fit of GANFit's: {reason}. {_REMEDY}") from error
     scale = metres_per_unit(vertices[topology.landmark_vertices])
     return checked_reconstruction((vertices * scale).float(), topology, in_metres(camera, scale), str(path))
 

@@ -16,10 +16,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ostec.errors import BadWeights
+from ostec.networks.named_tensors import NamedTensors
 from ostec.original.graphonomy_graphs import (
     CLASSES,
     COARSE_CLASSES,
@@ -28,9 +29,9 @@ from ostec.original.graphonomy_graphs import (
     fine_from_coarse,
     parts_graph,
 )
+from ostec.weights.open import expecting
 from ostec.weights.tensors import read_weights, require_finite
 
-EPS = 1e-5
 _TRUNK = "xception_features"
 _BLOCKS = 20
 _HALVING = (1, 2, 3)
@@ -84,7 +85,7 @@ _WITHOUT_INFLUENCE = ("source_graph_conv3.weight", "target_graph_2_fea.node_fea_
 """In every file, and never trained: `adj` is whatever lay in memory, perhaps not even numbers."""
 
 
-class Graphonomy(nn.Module):
+class Graphonomy(NamedTensors):
     """Pictures to logits. `tensors` is the state dict; raises `BadWeights` naming `source` where it is another's.
 
     Batch norms are folded into the convolutions before them.
@@ -92,24 +93,20 @@ class Graphonomy(nn.Module):
 
     def __init__(self, tensors: Mapping[str, Tensor], source: str = "the network") -> None:
         super().__init__()
-        self._source = source
         tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-        try:
+        absent = [name for name in (*_MATRICES, *_PLAIN, *_WITHOUT_INFLUENCE) if name not in tensors]
+        absent += [f"{conv}.weight" for conv, _ in _NORMALISED if f"{conv}.weight" not in tensors]
+        if absent:
+            raise BadWeights(f"{source} is not Graphonomy: it lacks {absent[0]!r}{_what_else(tensors)}. {_REMEDY}")
+        require_finite({n: t for n, t in tensors.items() if n not in _WITHOUT_INFLUENCE}, source, _REMEDY)
+        with expecting("Graphonomy for CIHP", source, _REMEDY):
             for conv, norm in _NORMALISED:
-                self._fold(tensors, conv, norm)
+                self.fold(tensors, conv, norm)
             for name in (*_PLAIN, *_MATRICES):
-                self._keep(name, self._read(tensors, name))
-            absent = next((name for name in _WITHOUT_INFLUENCE if name not in tensors), None)
-            if absent:
-                raise KeyError(absent)
+                self.keep(name, tensors[name])
             for name, graph in (("fine", parts_graph()), ("coarse", coarse_graph()), ("to_fine", fine_from_coarse())):
-                self._keep(name, graph)
+                self.keep(name, graph)
             self._check_sizes()
-        except KeyError as error:
-            raise BadWeights(f"{source} is not Graphonomy: it lacks {error}{_what_else(tensors)}. {_REMEDY}") from error
-        except (RuntimeError, ValueError, IndexError) as error:
-            reason = str(error).splitlines()[0]
-            raise BadWeights(f"{source} is not Graphonomy for CIHP: {reason}. {_REMEDY}") from error
         self.requires_grad_(False).eval()
 
     def forward(self, pictures: Tensor) -> Tensor:
@@ -117,17 +114,17 @@ class Graphonomy(nn.Module):
         x, fine = self._trunk(pictures.flip(1) * 2 - 1)
         x = self._pyramid(x)
         x = F.interpolate(x, size=fine.shape[2:], mode="bilinear", align_corners=True)
-        x = torch.cat([x, self._conv(fine, "feature_projection_conv1").relu_()], dim=1)
+        x = torch.cat([x, self.conv(fine, "feature_projection_conv1").relu_()], dim=1)
         for layer in ("decoder.0", "decoder.1"):
             x = self._separable(x, f"{layer}.atrous_convolution", between=True).relu_()
         from_graph = self._graph(x.flatten(2).transpose(1, 2))
-        x = self._conv(x, "target_skip_conv.0").relu_() + from_graph[:, :, None, None]
-        return F.interpolate(self._conv(x, "semantic"), size=pictures.shape[2:], mode="bilinear", align_corners=True)
+        x = self.conv(x, "target_skip_conv.0").relu_() + from_graph[:, :, None, None]
+        return F.interpolate(self.conv(x, "semantic"), size=pictures.shape[2:], mode="bilinear", align_corners=True)
 
     def _trunk(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[N, 3, H, W] -> features at a sixteenth, and at a fourth of the size."""
-        x = self._conv(x, f"{_TRUNK}.conv1", stride=2, padding=1).relu_()
-        x = self._conv(x, f"{_TRUNK}.conv2", padding=1).relu_()
+        x = self.conv(x, f"{_TRUNK}.conv1", stride=2).relu_()
+        x = self.conv(x, f"{_TRUNK}.conv2").relu_()
         fine = x
         for index in range(1, _BLOCKS + 1):
             x, before_last = self._block(x, index)
@@ -141,73 +138,46 @@ class Graphonomy(nn.Module):
         stride = 2 if index in _HALVING else 1
         x = x if index == 1 else x.relu()
         shortcut = f"{_TRUNK}.block{index}.skip"
-        straight = self._conv(x, shortcut, stride) if shortcut in _SHORTCUTS else x
+        straight = self.conv(x, shortcut, stride) if shortcut in _SHORTCUTS else x
         first, second, last = _block_layers(index)
         x = self._separable(self._separable(x, first).relu_(), second)
         return self._separable(x.relu(), last, stride) + straight, x
 
     def _pyramid(self, x: Tensor) -> Tensor:
-        """Atrous spatial pyramid pooling: [N, C, h, w] seen at four rates and as a whole."""
-        seen = [self._conv(x, "aspp1.atrous_convolution").relu_()]
+        """Atrous spatial pyramid pooling: [N, C, h, w] at four rates, and the mean over the picture."""
+        seen = [self.conv(x, "aspp1.atrous_convolution").relu_()]
         for layer, rate in _RATES.items():
             seen.append(self._separable(x, f"{layer}.atrous_convolution", dilation=rate, between=True).relu_())
-        whole = self._conv(x.mean(dim=(2, 3), keepdim=True), "global_avg_pool.1").relu_()
-        seen.append(whole.expand(-1, -1, *x.shape[2:]))
-        return self._conv(torch.cat(seen, dim=1), "concat_projection_conv1").relu_()
+        mean = self.conv(x.mean(dim=(2, 3), keepdim=True), "global_avg_pool.1").relu_()
+        seen.append(mean.expand(-1, -1, *x.shape[2:]))
+        return self.conv(torch.cat(seen, dim=1), "concat_projection_conv1").relu_()
 
     def _graph(self, pixels: Tensor) -> Tensor:
-        """[N, P, C] -> [N, C]: what classes and their neighbours say about the picture."""
+        """[N, P, C] -> [N, C]: what the graphs of classes add to every pixel."""
         nodes, coarse = self._nodes(pixels, "target"), [self._nodes(pixels, "source")]
         for layer in (1, 2, 2):
-            coarse.append((self._get("coarse") @ coarse[-1] @ self._get(f"source_graph_conv{layer}.weight")).relu())
+            coarse.append((self.get("coarse") @ coarse[-1] @ self.get(f"source_graph_conv{layer}.weight")).relu())
         for step in (1, 2, 3):
-            told = (self._get("to_fine") @ coarse[step] @ self._get("transpose_graph.weight")).relu()
-            nodes = torch.cat([nodes, _from_alike(nodes, coarse[step]), told], dim=2)
-            nodes = (nodes @ self._get("fc_graph.weight")).relu()
-            nodes = (self._get("fine") @ nodes @ self._get(f"target_graph_conv{step}.weight")).relu()
-        share = (nodes @ self._get("target_graph_2_fea.node_fea_for_hidden")).softmax(dim=1)
-        return ((share * nodes).sum(dim=1) @ self._get("target_graph_2_fea.weight")).relu()
+            carried = (self.get("to_fine") @ coarse[step] @ self.get("transpose_graph.weight")).relu()
+            nodes = torch.cat([nodes, _from_alike(nodes, coarse[step]), carried], dim=2)
+            nodes = (nodes @ self.get("fc_graph.weight")).relu()
+            nodes = (self.get("fine") @ nodes @ self.get(f"target_graph_conv{step}.weight")).relu()
+        share = (nodes @ self.get("target_graph_2_fea.node_fea_for_hidden")).softmax(dim=1)
+        return ((share * nodes).sum(dim=1) @ self.get("target_graph_2_fea.weight")).relu()
 
     def _nodes(self, pixels: Tensor, graph: str) -> Tensor:
-        """[N, P, C] -> [N, classes, D]: sums over the pixels, each of which is dealt out among the classes."""
-        share = (pixels @ self._get(f"{graph}_featuremap_2_graph.pre_fea")).softmax(dim=2)
-        return (share.transpose(1, 2) @ pixels @ self._get(f"{graph}_featuremap_2_graph.weight")).relu()
+        """[N, P, C] -> [N, classes, D]: sums over the pixels, each of which is shared out among the classes."""
+        share = (pixels @ self.get(f"{graph}_featuremap_2_graph.pre_fea")).softmax(dim=2)
+        return (share.transpose(1, 2) @ pixels @ self.get(f"{graph}_featuremap_2_graph.weight")).relu()
 
     def _separable(self, x: Tensor, name: str, stride: int = 1, dilation: int = 1, between: bool = False) -> Tensor:
         """A depthwise 3 x 3 convolution and a pointwise one, with a ReLU `between` them or not."""
-        x = self._conv(x, f"{name}.depthwise", stride, dilation, dilation)
-        return self._conv(x.relu_() if between else x, f"{name}.pointwise")
-
-    def _conv(self, x: Tensor, name: str, stride: int = 1, padding: int = 0, dilation: int = 1) -> Tensor:
-        groups = x.shape[1] if name.endswith("depthwise") else 1
-        weight, bias = self._get(f"{name}.weight"), self._get(f"{name}.bias")
-        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
-
-    def _fold(self, tensors: Mapping[str, Tensor], conv: str, norm: str) -> None:
-        """Keep a convolution with the batch norm behind it as one convolution."""
-        mean, variance, gain, shift = (
-            self._read(tensors, f"{norm}.{part}").double() for part in ("running_mean", "running_var", "weight", "bias")
-        )
-        gain = gain / (variance + EPS).sqrt()
-        weight = self._read(tensors, f"{conv}.weight").double() * gain[:, None, None, None]
-        self._keep(f"{conv}.weight", weight.float())
-        self._keep(f"{conv}.bias", (shift - mean * gain).float())
-
-    def _read(self, tensors: Mapping[str, Tensor], name: str) -> Tensor:
-        require_finite({name: tensors[name]}, self._source, _REMEDY)
-        return tensors[name]
-
-    def _keep(self, name: str, tensor: Tensor) -> None:
-        if not bool(tensor.isfinite().all()):
-            raise ValueError(f"the batch norm behind {name!r} has a negative variance")
-        self.register_buffer(name.replace(".", "_"), tensor.float(), persistent=False)
-
-    def _get(self, name: str) -> Tensor:
-        return self.get_buffer(name.replace(".", "_"))
+        x = self.conv(x, f"{name}.depthwise", stride, dilation)
+        return self.conv(x.relu_() if between else x, f"{name}.pointwise")
 
     def _check_sizes(self) -> None:
         """Raises `ValueError` where it tells other classes apart, `RuntimeError` where its layers do not fit."""
-        found = [self._get(name).shape[axis] for name, axis in _CLASS_AXES]
+        found = [self.get(name).shape[axis] for name, axis in _CLASS_AXES]
         wanted = [len(CLASSES), len(CLASSES), len(COARSE_CLASSES)]
         if found != wanted:
             raise ValueError(f"it has {found} classes, pixels', fine and coarse, instead of {wanted}")

@@ -1,10 +1,10 @@
-"""LPIPS as NVIDIA packs it, VGG16 and the heads in one file, read into the names of `perceptual`.
+"""LPIPS as NVIDIA packs it, VGG16 and the heads in one file, read into the names of `networks.lpips`.
 
 Two files: `vgg16.pt` of NVlabs/stylegan2-ada-pytorch, TorchScript, with the tensors `layers.conv1` to `layers.conv13`
 and `lpips0` to `lpips4` (names as read by `models/perceptual_model.py` of snap-research/discoscene); and
-`vgg16_zhang_perceptual.pkl` of NVlabs/stylegan2-ada, a pickled TensorFlow network. They hold `perceptual`'s network in
-other words: the tests of toshas/torch-fidelity find the distances of `vgg16.pt` to be those of torchvision's trunk with
-the heads v0.1, to 1e-5. They take 0..255 and normalise it themselves, by the numbers that `perceptual` has too.
+`vgg16_zhang_perceptual.pkl` of NVlabs/stylegan2-ada, a pickled TensorFlow network. They hold the network of
+`networks.lpips` in other words: the tests of toshas/torch-fidelity find the distances of `vgg16.pt` to be those of
+torchvision's trunk with the heads v0.1, to 1e-5. They take 0..255 and normalise it themselves, by the same numbers.
 
 The names in the pickle are not publicly written down, so its variables are told apart by shape and order: 3x3 kernels
 [height, width, in, out] with a bias beside each, and heads, as wide as the features that they weigh, never negative.
@@ -18,9 +18,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ostec.errors import BadWeights
 from ostec.networks.lpips import Lpips
-from ostec.weights.open import read_stored
+from ostec.weights.open import expecting, read_stored
 from ostec.weights.pickles import NETWORK_TF, Node, entries, floats
 
 _PLACES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
@@ -35,18 +34,13 @@ Convolutions = list[tuple[Tensor, Tensor]]
 def load_nvidia_lpips(path: Path) -> Lpips:
     """LPIPS with its VGG16 trunk in either file. Raises `MissingWeights`, `BadWeights`."""
     stored = read_stored(path, _REMEDY)
-    try:
+    with expecting("one of NVIDIA's VGG16 with LPIPS", path, _REMEDY):
         convolutions, heads = _of_pickle(stored) if isinstance(stored, Node) else _of_script(stored)
         trunk = {}
         for place, (weight, bias) in zip(_PLACES, convolutions, strict=True):
             trunk |= {f"features.{place}.weight": weight, f"features.{place}.bias": bias}
         named = {f"lin{i}.model.1.weight": head.reshape(1, -1, 1, 1) for i, head in enumerate(heads)}
         return Lpips(trunk, named, (str(path), str(path)))
-    except BadWeights as error:
-        raise BadWeights(f"{error} {_REMEDY}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
-        what = f"no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
-        raise BadWeights(f"{path} is not one of NVIDIA's VGG16 with LPIPS: {what}. {_REMEDY}") from error
 
 
 def _of_script(tensors: Mapping[str, Tensor]) -> tuple[Convolutions, list[Tensor]]:

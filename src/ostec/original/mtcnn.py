@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numba import njit
 from torch import Tensor
 
 from ostec.original.mtcnn_nets import OUTPUT_PX, PROPOSAL_PX, REFINE_PX, MtcnnNets
@@ -99,29 +97,19 @@ def pyramid(picture: Tensor) -> list[tuple[float, Tensor]]:
 
 def area_means(picture: Tensor, size: tuple[int, int]) -> Tensor:
     """[C, H, W] -> [C, h, w]: means over equal areas, whose edges may lie within pixels; h <= H, w <= W."""
-    means = picture.new_empty(len(picture), *size)
-    _area_means(picture.numpy(), means.numpy())
-    return means
+    return _means_along(_means_along(picture.double(), 1, size[0]), 2, size[1]).to(picture)
 
 
-@njit(cache=True, nogil=True)
-def _area_means(picture, means):
-    height, width = picture.shape[1:]
-    rows, columns = means.shape[1:]
-    for c in range(len(picture)):
-        for i in range(rows):
-            line = np.zeros(width, picture.dtype)
-            top, bottom = i * height / rows, (i + 1) * height / rows
-            for y in range(int(top), min(height, math.ceil(bottom))):
-                share = np.float32((min(y + 1, bottom) - max(y, top)) * rows / height)
-                for x in range(width):
-                    line[x] += share * picture[c, y, x]
-            for j in range(columns):
-                left, right = j * width / columns, (j + 1) * width / columns
-                total = 0.0
-                for x in range(int(left), min(width, math.ceil(right))):
-                    total += (min(x + 1, right) - max(x, left)) * line[x]
-                means[c, i, j] = total * columns / width
+def _means_along(picture: Tensor, axis: int, count: int) -> Tensor:
+    """Means over `count` equal parts of an axis: differences of the sums up to their edges."""
+    length = picture.shape[axis]
+    sums = torch.cat([torch.zeros_like(picture.narrow(axis, 0, 1)), picture.cumsum(axis)], dim=axis)
+    edges = torch.arange(count + 1, dtype=torch.float64, device=picture.device) * length / count
+    pixel = edges.long().clamp(max=length - 1)
+    share = (edges - pixel).view(-1, *[1] * (2 - axis))
+    return torch.lerp(sums.index_select(axis, pixel), sums.index_select(axis, pixel + 1), share).diff(dim=axis) * (
+        count / length
+    )
 
 
 def crops(picture: Tensor, boxes: Tensor, side_px: int) -> Tensor:

@@ -24,7 +24,7 @@ def read_weights(path: Path, remedy: str) -> dict[str, Tensor]:
 
 
 def size_of(tensors: Mapping[str, Tensor], name: str, source: str, axis: int = 0) -> int:
-    """A side of a tensor, by default the channels that a layer [out, ...] gives. Raises `BadWeights` naming `source`."""
+    """A side of a tensor, by default the channels that a layer gives. Raises `BadWeights` naming `source`."""
     if name not in tensors:
         raise BadWeights(f"{source} lacks the tensor {name!r}.")
     if tensors[name].ndim <= axis or tensors[name].numel() == 0:
