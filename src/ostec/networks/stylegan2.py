@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ostec.errors import BadWeights
-from ostec.networks.stylegan2_fused import FusedLayer, kernels
+from ostec.networks.stylegan2_fused import FixedParts, FusedLayer, kernels
 from ostec.weights.tensors import fill, size_of
 
 Latents = tuple[Tensor, ...]
@@ -224,8 +224,8 @@ class _Styled(nn.Module):
         assert self.noise is not None
         added = self.noise if noise else torch.zeros_like(self.noise)
         to_picture = x.new_zeros(len(x), 0, self.weight.shape[0]) if to_picture is None else to_picture
-        shape = (style, self.size(style), to_picture, self._kernels, added, self.bias, clamp, up)
-        return FusedLayer.apply(x, *shape)  # pyright: ignore[reportReturnType]
+        layer = FixedParts(self._kernels, added, self.bias, clamp, up)
+        return FusedLayer.apply(x, style, self.size(style), to_picture, layer)  # pyright: ignore[reportReturnType]
 
     def forward(self, x: Tensor, w: Tensor, noise: bool, clamp: float) -> Tensor:
         style = self.style(w)

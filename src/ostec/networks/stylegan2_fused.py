@@ -3,19 +3,20 @@
 At high resolution most of the time is not arithmetic but reading and writing activations. So here
 
 - channels come last, the layout in which the CPU's convolutions are fastest;
-- the style multiplies the weights of a convolution (they are small), but the gradient never touches them: with
-  u = style · x, the slope of the style is the sum of x · slope of u, which the way back passes anyway;
-- smoothing, demodulation, noise, bias, leaky ReLU and bound are one pass, and so is their way back, which also takes in
-  what the picture's 1 × 1 convolution sends back;
-- nothing is kept for the way back but the activations themselves.
+- the style multiplies the weights of a convolution (they are small), but the gradient is not taken through them: with
+  u = style · x, the gradient of the style is the sum of x · gradient of u, which is computed anyway;
+- smoothing, demodulation, noise, bias, leaky ReLU and bound are one pass, and so is their backward pass, which also
+  adds the gradient of the picture's 1 × 1 convolution;
+- nothing is kept for the backward pass but the activations themselves.
 
-`FusedLayer` gives what `stylegan2._Styled` gives, to rounding; a test holds them together.
+`FusedLayer` gives what `stylegan2._Styled` gives, to rounding; a test compares them.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,99 +33,110 @@ _PARTS = 16
 """Sums are taken over this many bands of rows and then added up, whatever the number of threads."""
 
 
+class FixedParts(NamedTuple):
+    """What a layer needs besides what gradients are asked for."""
+
+    kernels: tuple[Tensor, Tensor]
+    """As `kernels` makes them."""
+    noise: Tensor
+    """[H, W]."""
+    bias: Tensor
+    """[O]."""
+    clamp: float
+    up: bool
+
+
 class FusedLayer(torch.autograd.Function):
     """conv or up-conv, and the picture that a 1 × 1 convolution makes of its activations."""
 
     @staticmethod
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any,
-        x: Tensor,
-        style: Tensor,
-        size: Tensor,
-        rgb_weight: Tensor,
-        kernels: tuple[Tensor, Tensor],
-        noise: Tensor,
-        bias: Tensor,
-        clamp: float,
-        up: bool,
+        ctx: Any, x: Tensor, style: Tensor, size: Tensor, rgb_weight: Tensor, layer: FixedParts
     ) -> tuple[Tensor, Tensor]:
         """(activations [N, O, H, W], picture [N, 3, H, W] without bias) from x [N, I, h, w], channels last.
 
         `style` [N, I] and `size` [N, O] scale what goes in and comes out of the kernels; `rgb_weight` [N, K, O], K = 3
-        or 0; `noise` [H, W].
+        or 0.
         """
-        forth, _ = kernels
-        outs, clamp = [], min(clamp, _UNBOUNDED)
-        for face, own, scale in zip(x.split(1), style, size, strict=True):
-            if up:
-                weight = (forth * own[:, None, None, None]).contiguous(memory_format=torch.channels_last)
-                wide = F.conv_transpose2d(face, weight, stride=2)
-                out = _empty(1, forth.shape[1], 2 * x.shape[2], 2 * x.shape[3])
-                _smooth_and_activate(_rows(wide), _rows(out), _arrays(scale, noise, bias), clamp)
+        kernel, _ = layer.kernels
+        outs, clamp = [], min(layer.clamp, _UNBOUNDED)
+        for item, own, scale in zip(x.split(1), style, size, strict=True):
+            shape = _arrays(scale, layer.noise, layer.bias)
+            if layer.up:
+                weight = (kernel * own[:, None, None, None]).contiguous(memory_format=torch.channels_last)
+                wide = F.conv_transpose2d(item, weight, stride=2)
+                out = _empty(1, kernel.shape[1], 2 * x.shape[2], 2 * x.shape[3])
+                _smooth_and_activate(_rows(wide), _rows(out), shape, clamp)
             else:
-                weight = (forth * own[None, :, None, None]).contiguous(memory_format=torch.channels_last)
-                out = F.conv2d(face, weight, padding=1)
-                _activate(_rows(out), _arrays(scale, noise, bias), clamp)
+                weight = (kernel * own[None, :, None, None]).contiguous(memory_format=torch.channels_last)
+                out = F.conv2d(item, weight, padding=1)
+                _activate(_rows(out), shape, clamp)
             outs.append(out)
         activations = outs[0] if len(outs) == 1 else torch.cat(outs)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, style, size, rgb_weight, noise, bias, activations)
-        ctx.kernels, ctx.clamp, ctx.up = kernels, clamp, up
+        ctx.save_for_backward(x, style, size, rgb_weight, activations)
+        ctx.layer = layer._replace(clamp=clamp)
         flat = activations.permute(0, 2, 3, 1).flatten(1, 2)
         picture = (flat @ rgb_weight.transpose(1, 2)).unflatten(1, activations.shape[2:]).permute(0, 3, 1, 2)
         return activations, picture
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Tensor | None) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Slopes of x, style, size and rgb_weight."""
-        x, style, size, rgb_weight, noise, bias, activations = ctx.saved_tensors
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Gradients of x, style, size and rgb_weight."""
+        x, style, size, rgb_weight, activations = ctx.saved_tensors
         nothing = x.new_zeros(len(x), 0, *activations.shape[2:])
-        of_activations, of_picture = (nothing if slope is None else slope for slope in slopes)
+        of_activations, of_picture = (nothing if gradient is None else gradient for gradient in gradients)
         if not of_picture.shape[1]:
             rgb_weight = rgb_weight[:, :0]
         of_x, of_style, of_size, of_rgb = [], [], [], []
         for i in range(len(x)):
-            out = activations[i : i + 1]
-            inner, by_size, by_rgb = _deactivate(
-                out, of_activations[i : i + 1], of_picture[i : i + 1], rgb_weight[i], size[i], noise, bias, ctx.clamp
-            )
+            planes = [t[i : i + 1] for t in (activations, of_activations, of_picture)]
+            inner, by_size, by_rgb = _deactivate(planes, size[i], rgb_weight[i], ctx.layer)
             of_size.append(by_size)
             of_rgb.append(by_rgb)
-            if ctx.up:
+            if ctx.layer.up:
                 wide = _empty(1, inner.shape[1], inner.shape[2] + 1, inner.shape[3] + 1)
                 _smooth_back(_rows(inner), _rows(wide))
-                back = F.conv2d(wide, ctx.kernels[1], stride=2)
+                back = F.conv2d(wide, ctx.layer.kernels[1], stride=2)
             else:
-                back = F.conv2d(inner, ctx.kernels[1], padding=1)
+                back = F.conv2d(inner, ctx.layer.kernels[1], padding=1)
             of_style.append(_scale_back(_rows(back), _rows(x[i : i + 1]), _array(style[i])))
             of_x.append(back)
-        slope = of_x[0] if len(of_x) == 1 else torch.cat(of_x)
-        of_rgb = torch.stack(of_rgb) if of_picture.shape[1] else None
-        return slope, torch.stack(of_style), torch.stack(of_size), of_rgb, None, None, None, None, None
+        gradient = of_x[0] if len(of_x) == 1 else torch.cat(of_x)
+        return (
+            gradient,
+            torch.stack(of_style),
+            torch.stack(of_size),
+            torch.stack(of_rgb) if len(rgb_weight[0]) else None,
+            None,
+        )
 
 
 def kernels(weight: Tensor, up: bool) -> tuple[Tensor, Tensor]:
-    """A weight [O, I, 3, 3] as the way forth and the way back want it."""
+    """A weight [O, I, 3, 3] in the layouts that the forward and the backward pass want."""
     last = torch.channels_last
     if up:
-        forth = weight.transpose(0, 1).contiguous(memory_format=last)
-        return forth, forth
+        forward = weight.transpose(0, 1).contiguous(memory_format=last)
+        return forward, forward
     return weight.contiguous(memory_format=last), weight.flip(2, 3).transpose(0, 1).contiguous(memory_format=last)
 
 
 def _deactivate(
-    out: Tensor, slope: Tensor, of_picture: Tensor, rgb: Tensor, size: Tensor, noise: Tensor, bias: Tensor, clamp: float
+    planes: Sequence[Tensor], size: Tensor, rgb: Tensor, layer: FixedParts
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(slope of the convolution's output [1, O, H, W], of `size` [O], of `rgb` [K, O])."""
-    height, channels, planes = out.shape[2], out.shape[1], rgb.shape[0]
-    inner = _empty(*out.shape)
-    by_size, by_rgb = np.zeros((_PARTS, channels), np.float32), np.zeros((_PARTS, planes, channels), np.float32)
-    arrays = [*(_rows(t) for t in (out, slope, of_picture, inner)), *_arrays(size, noise, bias, rgb)]
+    """(gradient of the convolution's output [1, O, H, W], of `size` [O], of `rgb` [K, O]).
+
+    `planes`: the activations [1, O, H, W], their gradient and the picture's; the last two may have no channels.
+    """
+    _, channels, height, _ = planes[0].shape
+    inner = _empty(*planes[0].shape)
+    by_size, by_rgb = np.zeros((_PARTS, channels), np.float32), np.zeros((_PARTS, len(rgb), channels), np.float32)
+    arrays = tuple(map(_rows, (*planes, inner))), _arrays(size, layer.noise, layer.bias, rgb)
 
     def part(low: int, high: int) -> None:
         for i in range(low, high):
             first, last = height * i // _PARTS, height * (i + 1) // _PARTS
-            _deactivate_rows(first, last, np.float32(clamp), by_size[i], by_rgb[i], *arrays)
+            _deactivate_rows(first, last, np.float32(layer.clamp), (by_size[i], by_rgb[i]), *arrays)
 
     with Bands() as bands:
         bands(_PARTS, inner[0, 0].numel() * channels // _PARTS, part)
@@ -133,12 +145,12 @@ def _deactivate(
 
 def _smooth_and_activate(wide: NDArray, out: NDArray, shape: tuple[NDArray, ...], clamp: float) -> None:
     with Bands() as bands:
-        bands(len(out), out[0].size, lambda a, b: _smooth_rows(a, b, np.float32(clamp), wide, out, *shape))
+        bands(len(out), out[0].size, lambda a, b: _smooth_rows(a, b, np.float32(clamp), wide, out, shape))
 
 
 def _activate(out: NDArray, shape: tuple[NDArray, ...], clamp: float) -> None:
     with Bands() as bands:
-        bands(len(out), out[0].size, lambda a, b: _activate_rows(a, b, np.float32(clamp), out, *shape))
+        bands(len(out), out[0].size, lambda a, b: _activate_rows(a, b, np.float32(clamp), out, shape))
 
 
 def _smooth_back(inner: NDArray, wide: NDArray) -> None:
@@ -147,7 +159,7 @@ def _smooth_back(inner: NDArray, wide: NDArray) -> None:
 
 
 def _scale_back(back: NDArray, x: NDArray, style: NDArray) -> Tensor:
-    """Slope of the style; scales `back` in place."""
+    """Gradient of the style; scales `back` in place."""
     sums, height = np.zeros((_PARTS, len(style)), np.float32), len(x)
 
     def part(low: int, high: int) -> None:
@@ -177,8 +189,9 @@ def _arrays(*tensors: Tensor) -> tuple[NDArray, ...]:
 
 
 @njit(cache=True, nogil=True, fastmath={"contract", "nsz"}, error_model="numpy")
-def _activate_rows(low, high, clamp, out, size, noise, bias):
+def _activate_rows(low, high, clamp, out, shape):
     """Rows low..high-1 of `out`, in place."""
+    size, noise, bias = shape
     for y in range(low, high):
         for x in range(out.shape[1]):
             n = noise[y, x]
@@ -189,8 +202,9 @@ def _activate_rows(low, high, clamp, out, size, noise, bias):
 
 
 @njit(cache=True, nogil=True, fastmath={"contract", "nsz"}, error_model="numpy")
-def _smooth_rows(low, high, clamp, wide, out, size, noise, bias):
+def _smooth_rows(low, high, clamp, wide, out, shape):
     """Rows low..high-1 of `out`: `wide` under [1, 3, 3, 1] / 4 along both axes, one zero around it, then activated."""
+    size, noise, bias = shape
     width, channels = wide.shape[1], wide.shape[2]
     row = np.zeros((width + 2, channels), np.float32)
     near, far = np.float32(0.75), np.float32(0.25)
@@ -217,14 +231,17 @@ def _smooth_rows(low, high, clamp, wide, out, size, noise, bias):
 
 
 @njit(cache=True, nogil=True, fastmath={"contract", "nsz"}, error_model="numpy")
-def _deactivate_rows(low, high, clamp, by_size, by_rgb, out, slope, picture, inner, size, noise, bias, rgb):
-    """Rows low..high-1 of `inner`, and sums for the slopes of `size` (times it) and `rgb`."""
+def _deactivate_rows(low, high, clamp, sums, planes, shape):
+    """Rows low..high-1 of `inner`, and sums for the gradients of `size` (times it) and `rgb`."""
+    by_size, by_rgb = sums
+    out, gradient, picture, inner = planes
+    size, noise, bias, rgb = shape
     one = np.float32(1)
     for y in range(low, high):
         for x in range(out.shape[1]):
             n = noise[y, x]
             for c in range(out.shape[2]):
-                inner[y, x, c] = slope[y, x, c] if slope.shape[2] else np.float32(0)
+                inner[y, x, c] = gradient[y, x, c] if gradient.shape[2] else np.float32(0)
             if rgb.shape[0] == 3:
                 p, q, r = picture[y, x, 0], picture[y, x, 1], picture[y, x, 2]
                 for c in range(out.shape[2]):
