@@ -10,11 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 
 from ostec.errors import BadWeights
+from ostec.networks.named_tensors import NamedTensors
 from ostec.weights.open import expecting
-from ostec.weights.tensors import fill, read_weights, require_finite, size_of
+from ostec.weights.tensors import read_weights, require_finite
 
 _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)
@@ -50,23 +52,8 @@ A layer is ("conv", kernel, stride, padding), ("relu",), ("pool", kernel, ceil_m
 """
 
 
-class Fire(nn.Module):
-    """SqueezeNet's module (arXiv 1602.07360): few channels, then many by 1x1 beside many by 3x3."""
-
-    def __init__(self, channels_in: int, squeezed: int, expanded: tuple[int, int]) -> None:
-        super().__init__()
-        self.squeeze = nn.Conv2d(channels_in, squeezed, 1)
-        self.expand1x1 = nn.Conv2d(squeezed, expanded[0], 1)
-        self.expand3x3 = nn.Conv2d(squeezed, expanded[1], 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, in, H, W] -> [N, sum of expanded, H, W]."""
-        few = self.squeeze(x).relu()
-        return torch.cat([self.expand1x1(few), self.expand3x3(few)], dim=1).relu()
-
-
-class Trunk(nn.Module):
-    """The convolutions of VGG16, AlexNet or SqueezeNet 1.1, of any width."""
+class Trunk(NamedTensors):
+    """The convolutions of VGG16, AlexNet or SqueezeNet 1.1 (arXiv 1602.07360), of any width."""
 
     kind: str
     """Which of them: "vgg", "alex" or "squeeze"."""
@@ -77,25 +64,44 @@ class Trunk(nn.Module):
         super().__init__()
         tensors = {name: tensor for name, tensor in tensors.items() if name.startswith("features.")}
         self.kind = _kind(tensors, source)
-        layout, self._taps = _LAYOUTS[self.kind]
-        widths, layers = [3], []
-        with torch.device("meta"):
-            for i, layer in enumerate(layout):
-                module, width = _module(layer, widths[-1], f"features.{i}", tensors, source)
-                layers.append(module)
-                widths.append(width)
-        self.features = nn.Sequential(*layers)
+        self._layers, self._taps = _LAYOUTS[self.kind]
+        require_finite(tensors, source)
+        widths = [3]
+        with expecting("a trunk of LPIPS", source, ""):
+            for i, layer in enumerate(self._layers):
+                name, channels = f"features.{i}", widths[-1]
+                if layer[0] == "conv":
+                    channels = self._keep_conv(tensors, name, channels, layer[1])
+                elif layer[0] == "fire":
+                    few = self._keep_conv(tensors, f"{name}.squeeze", channels, 1)
+                    channels = sum(self._keep_conv(tensors, f"{name}.expand{k}x{k}", few, k) for k in (1, 3))
+                widths.append(channels)
         self.tap_channels = [widths[tap + 1] for tap in self._taps]
-        fill(self, tensors, source)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """[N, 3, H, W], normalised -> features [N, C, h, w] of every tap, fine to coarse, >= 0."""
         taps = []
-        for i, layer in enumerate(self.features):
-            x = layer(x)
+        for i, (kind, *how) in enumerate(self._layers):
+            if kind == "conv":
+                weight, bias = self.get(f"features.{i}.weight"), self.get(f"features.{i}.bias")
+                x = F.conv2d(x, weight, bias, how[1], how[2])
+            elif kind == "fire":  # few channels, then many by 1x1 beside many by 3x3
+                few = self.conv(x, f"features.{i}.squeeze").relu()
+                x = torch.cat([self.conv(few, f"features.{i}.expand{k}x{k}") for k in (1, 3)], dim=1).relu()
+            else:
+                x = x.relu() if kind == "relu" else F.max_pool2d(x, how[0], 2, ceil_mode=how[1])
             if i in self._taps:
                 taps.append(x)
         return taps
+
+    def _keep_conv(self, tensors: Mapping[str, Tensor], name: str, channels: int, kernel: int) -> int:
+        """Stores a convolution, and gives its channels. Raises `ValueError`, `KeyError`."""
+        weight, bias = (tensors[f"{name}.{part}"] for part in ("weight", "bias"))
+        if weight.shape[1:] != (channels, kernel, kernel) or bias.shape != weight.shape[:1] or not len(bias):
+            raise ValueError(f"'{name}.weight' is {list(weight.shape)} and its bias {list(bias.shape)}")
+        self.keep(f"{name}.weight", weight)
+        self.keep(f"{name}.bias", bias)
+        return len(weight)
 
 
 def _kind(tensors: Mapping[str, Tensor], source: str) -> str:
@@ -106,24 +112,7 @@ def _kind(tensors: Mapping[str, Tensor], source: str) -> str:
     raise BadWeights(f"{source} is none of torchvision's VGG16, AlexNet and SqueezeNet 1.1, by its tensors' names.")
 
 
-def _module(
-    layer: tuple, channels_in: int, name: str, tensors: Mapping[str, Tensor], source: str
-) -> tuple[nn.Module, int]:
-    """A layer without its weights, and how many channels it gives."""
-    match layer:
-        case ("conv", kernel, stride, padding):
-            channels = size_of(tensors, f"{name}.weight", source)
-            return nn.Conv2d(channels_in, channels, kernel, stride, padding), channels
-        case ("fire",):
-            parts = ("squeeze", "expand1x1", "expand3x3")
-            squeezed, by_1, by_3 = (size_of(tensors, f"{name}.{part}.weight", source) for part in parts)
-            return Fire(channels_in, squeezed, (by_1, by_3)), by_1 + by_3
-        case ("pool", kernel, ceil):
-            return nn.MaxPool2d(kernel, 2, ceil_mode=ceil), channels_in
-    return nn.ReLU(inplace=True), channels_in
-
-
-class Lpips(nn.Module):
+class Lpips(NamedTensors):
     """The distance of a trunk and its heads. Differentiable with respect to the pictures."""
 
     shift: Tensor
@@ -146,7 +135,7 @@ class Lpips(nn.Module):
             raise BadWeights(f"{sources[1]} does not hold the LPIPS heads of a {self.trunk.kind} trunk: {wanted}.")
         require_finite(heads, sources[1])
         for i, name in enumerate(wanted):
-            self.register_buffer(f"head{i}", heads[name].flatten().float())
+            self.keep(f"head{i}", heads[name].flatten())
         self.register_buffer("shift", torch.tensor(_SHIFT)[:, None, None], persistent=False)
         self.register_buffer("scale", torch.tensor(_SCALE)[:, None, None], persistent=False)
         self.eval()
@@ -164,7 +153,7 @@ class Lpips(nn.Module):
 
     def compare(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
         """Distances [N] of pictures whose `features` are known."""
-        heads = [self.get_buffer(f"head{i}") for i in range(len(self.trunk.tap_channels))]
+        heads = [self.get(f"head{i}") for i in range(len(self.trunk.tap_channels))]
         layers = [_distance(a, b, head) for a, b, head in zip(first, second, heads, strict=True)]
         return torch.stack(layers).sum(dim=0)
 

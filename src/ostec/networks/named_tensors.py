@@ -34,14 +34,22 @@ class NamedTensors(nn.Module):
     def fold(self, tensors: Mapping[str, Tensor], conv: str, norm: str, eps: float = EPS) -> None:
         """Store a convolution or dense layer and the batch normalisation behind it as one layer, `conv`.
 
-        Where there is no `norm` among the tensors, it has been folded already. Raises `KeyError`, `RuntimeError`.
+        Where there is no `norm` among the tensors, it has been folded already. Raises `KeyError`, or `ValueError` where
+        a tensor is empty or of a wrong shape.
         """
-        weight, bias = tensors[f"{conv}.weight"].double(), tensors.get(f"{conv}.bias")
-        if bias is None or f"{norm}.running_mean" in tensors:
-            mean, variance, gain, shift = (tensors[f"{norm}.{part}"].double() for part in NORM_PARTS)
+        weight, bias = tensors[f"{conv}.weight"], tensors.get(f"{conv}.bias")
+        if weight.numel() == 0 or (weight.ndim == 4 and weight.shape[2] != weight.shape[3]):
+            raise ValueError(f"the tensor '{conv}.weight' is {list(weight.shape)}")
+        names = [f"{norm}.{part}" for part in NORM_PARTS] if bias is None or f"{norm}.running_mean" in tensors else []
+        for name in (*names, *([] if bias is None else [f"{conv}.bias"])):
+            if tensors[name].shape != weight.shape[:1]:
+                raise ValueError(f"the tensor {name!r} is {list(tensors[name].shape)}, not [{len(weight)}]")
+        if names:
+            mean, variance, gain, shift = (tensors[name].double() for name in names)
             gain = gain / (variance + eps).sqrt()
-            weight = weight * gain.view(-1, *[1] * (weight.ndim - 1))
+            weight = weight.double() * gain.view(-1, *[1] * (weight.ndim - 1))
             bias = shift + ((0 if bias is None else bias.double()) - mean) * gain
+        assert bias is not None
         self.keep(f"{conv}.weight", weight)
         self.keep(f"{conv}.bias", bias)
 

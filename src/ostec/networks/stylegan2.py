@@ -60,7 +60,7 @@ class Generator(nn.Module):
         with torch.device("meta"):
             self.register_buffer("w_avg", torch.empty(width))
             self.register_buffer("const", torch.empty(channels, _FIRST_PX, _FIRST_PX))
-            self.mapping_layers, self.blocks = nn.ModuleList(), nn.ModuleDict()
+            self.mapping_layers, self.blocks = nn.ModuleList(), list[_Block]()
             while (name := f"mapping.{len(self.mapping_layers)}.weight") in tensors:
                 fan_in = width if len(self.mapping_layers) else size_of(tensors, name, source, 1)
                 self.mapping_layers.append(nn.Linear(fan_in, width))
@@ -68,9 +68,10 @@ class Generator(nn.Module):
                 out = [
                     size_of(tensors, f"{size}.{kind}.weight", source) for kind in ("up", "conv")[size == _FIRST_PX :]
                 ]
-                self.blocks[str(size)] = _Block(size, (channels, *out), width)
+                self.blocks.append(_Block(size, (channels, *out), width))
+                self.add_module(str(size), self.blocks[-1])
                 channels, size = out[-1], 2 * size
-        fill(self, {_place(name): tensor for name, tensor in tensors.items()}, source)
+        fill(self, {name.replace("mapping.", "mapping_layers."): t for name, t in tensors.items()}, source)
         self.fused_from: float = _FUSED_FROM
         """On a CPU, layers of at least so many activations work in fewer passes over memory (`stylegan2_fused`), row by
         row; of smaller ones a row is too little work, and the plain formulas are faster."""
@@ -117,8 +118,7 @@ class Generator(nn.Module):
         on_cpu = exact and x.device.type == "cpu"
         if on_cpu or not exact:
             x = x.contiguous(memory_format=torch.channels_last)
-        for k, block in enumerate(self.blocks.values()):
-            assert isinstance(block, _Block)
+        for k, block in enumerate(self.blocks):
             latents = w_plus[:, max(0, 2 * k - 1) : 2 * k + 2].unbind(dim=1)
             with nullcontext() if exact else torch.autocast(x.device.type, self.conv_dtype):
                 fused = on_cpu and block.activations >= self.fused_from
@@ -140,7 +140,10 @@ class Generator(nn.Module):
         mean latent and the mapping are left as they are."""
         copied = deepcopy(self)
         copied.fused_from = math.inf
-        weights = [copied.const, *(t for name, t in copied.blocks.named_buffers() if not name.endswith("noise"))]
+        weights = [
+            copied.const,
+            *(t for block in copied.blocks for name, t in block.named_buffers() if not name.endswith("noise")),
+        ]
         return copied, [weight.requires_grad_() for weight in weights]
 
 
@@ -149,13 +152,6 @@ def split_clamp(tensors: Mapping[str, Tensor], source: str) -> tuple[dict[str, T
     if "clamp" not in tensors or tensors["clamp"].numel() != 1:
         raise BadWeights(f"{source} lacks the tensor 'clamp', or it is no single number.")
     return {name: tensor for name, tensor in tensors.items() if name != "clamp"}, float(tensors["clamp"])
-
-
-def _place(name: str) -> str:
-    """Where a tensor is in the module."""
-    if name.startswith("mapping."):
-        return f"mapping_layers{name.removeprefix('mapping')}"
-    return f"blocks.{name}" if name[:1].isdigit() else name
 
 
 class _Block(nn.Module):

@@ -15,7 +15,7 @@ At high resolution most of the time is not arithmetic but reading and writing ac
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,11 +66,11 @@ class FusedLayer(torch.autograd.Function):
                 weight = (kernel * own[:, None, None, None]).contiguous(memory_format=torch.channels_last)
                 wide = F.conv_transpose2d(item, weight, stride=2)
                 out = _empty(1, kernel.shape[1], 2 * x.shape[2], 2 * x.shape[3])
-                _smooth_and_activate(_rows(wide), _rows(out), shape, clamp)
+                _over_rows(_smooth_rows, _rows(out), np.float32(clamp), _rows(wide), _rows(out), shape)
             else:
                 weight = (kernel * own[None, :, None, None]).contiguous(memory_format=torch.channels_last)
                 out = F.conv2d(item, weight, padding=1)
-                _activate(_rows(out), shape, clamp)
+                _over_rows(_activate_rows, _rows(out), np.float32(clamp), _rows(out), shape)
             outs.append(out)
         activations = outs[0] if len(outs) == 1 else torch.cat(outs)
         ctx.set_materialize_grads(False)
@@ -96,7 +96,7 @@ class FusedLayer(torch.autograd.Function):
             of_rgb.append(by_rgb)
             if ctx.layer.up:
                 wide = _empty(1, inner.shape[1], inner.shape[2] + 1, inner.shape[3] + 1)
-                _smooth_back(_rows(inner), _rows(wide))
+                _over_rows(_smooth_back_rows, _rows(wide), _rows(inner), _rows(wide))
                 back = F.conv2d(wide, ctx.layer.kernels[1], stride=2)
             else:
                 back = F.conv2d(inner, ctx.layer.kernels[1], padding=1)
@@ -143,19 +143,10 @@ def _deactivate(
     return inner, torch.from_numpy(by_size.sum(axis=0)) / size, torch.from_numpy(by_rgb.sum(axis=0))
 
 
-def _smooth_and_activate(wide: NDArray, out: NDArray, shape: tuple[NDArray, ...], clamp: float) -> None:
+def _over_rows(work: Callable[..., object], out: NDArray, *arguments: Any) -> None:
+    """Calls `work(low, high, *arguments)` for bands of the rows of `out`."""
     with Bands() as bands:
-        bands(len(out), out[0].size, lambda a, b: _smooth_rows(a, b, np.float32(clamp), wide, out, shape))
-
-
-def _activate(out: NDArray, shape: tuple[NDArray, ...], clamp: float) -> None:
-    with Bands() as bands:
-        bands(len(out), out[0].size, lambda a, b: _activate_rows(a, b, np.float32(clamp), out, shape))
-
-
-def _smooth_back(inner: NDArray, wide: NDArray) -> None:
-    with Bands() as bands:
-        bands(len(wide), wide[0].size, lambda a, b: _smooth_back_rows(a, b, inner, wide))
+        bands(len(out), out[0].size, lambda low, high: work(low, high, *arguments))
 
 
 def _scale_back(back: NDArray, x: NDArray, style: NDArray) -> Tensor:
