@@ -17,13 +17,13 @@ import tyro
 import ostec.files.photos
 from ostec.detection.blazeface import load_detector
 from ostec.heads.facemesh import face_points, load_facemesh_model
-from ostec.heads.ict import load_ict_reconstructor
 from ostec.networks.facemesh_net import EYE_CORNERS, load_facemesh_net
+from ostec.registry.components import build
 
 
 def main(folder: tyro.conf.Positional[Path], weights_dir: Path | None = None, limit: int = 143) -> None:
     """Print medians over `limit` photos spread over the folder."""
-    detector, net, reconstruct = load_detector(), load_facemesh_net(), load_ict_reconstructor(weights_dir, "cpu")
+    detector, net, reconstruct = load_detector(), load_facemesh_net(), build("reconstructor", "ict", weights_dir)
     landmarks = load_facemesh_model().topology.landmark_vertices
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
     errors, inner, seconds = [], [], []

@@ -4,9 +4,9 @@ python benchmarks/generator.py [--reference DIR] [--resolutions 256 1024] [--rou
 
 DIR is a checkout of NVlabs/stylegan2-ada-pytorch; without it only ours is timed. Both hold the same random weights of
 StyleGAN2's config F, and their gradients are compared. They take turns, each time in a process of its own, as either
-would run alone: ours asks torch for large memory pages when it is imported, theirs leaves that as it is (give
-THP_MEM_ALLOC_ENABLE=1 to both to see what remains). Medians, after a warm-up in each process. Theirs runs as its
-projector runs it: w is the only leaf that wants a gradient.
+would run alone: ours with large memory pages, as the command `ostec` asks torch for, theirs as torch is (set
+THP_MEM_ALLOC_ENABLE=1 yourself to give them to both and see what remains). Medians, after a warm-up in each process.
+Theirs runs as its projector runs it: w is the only leaf that wants a gradient.
 """
 
 from __future__ import annotations
@@ -22,13 +22,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-_ASKED = "THP_MEM_ALLOC_ENABLE" in os.environ  # before ostec, which sets it
+import torch
+from torch import Tensor
 
-import torch  # noqa: E402
-from torch import Tensor  # noqa: E402
+from ostec.networks.stylegan2 import Generator
 
-from ostec.networks.stylegan2 import Generator  # noqa: E402
-
+_LARGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 _WIDTH = 512
 _CHANNEL_BASE, _CHANNEL_MAX = 32768, 512
 
@@ -127,10 +126,8 @@ def in_turn(options: argparse.Namespace, resolution: int) -> dict[str, tuple[flo
         for name in ("ours", "theirs") if options.reference else ("ours",):
             command = [sys.executable, __file__, "--resolutions", str(resolution), "--alone", name]
             command += ["--reference", str(options.reference)] if options.reference else []
-            inherited = {key: value for key, value in os.environ.items() if key != "THP_MEM_ALLOC_ENABLE" or _ASKED}
-            if name == "theirs" and not _ASKED:
-                inherited["THP_MEM_ALLOC_ENABLE"] = "0"
-            out = subprocess.run(command, env=inherited, capture_output=True, text=True, check=True).stdout
+            environment = {_LARGE_PAGES: "1" if name == "ours" else "0", **os.environ}
+            out = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
             seconds, peak_gb = json.loads(out.splitlines()[-1])
             times.setdefault(name, []).extend(seconds)
             peaks_gb[name] = max(peak_gb, peaks_gb.get(name, 0))

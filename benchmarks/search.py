@@ -1,6 +1,6 @@
 """How soon does the search reach what NVIDIA's projector ends with?
 
-python benchmarks/search.py --reference DIR [--resolution 64] [--reference_steps 1000] [--seed 0]
+THP_MEM_ALLOC_ENABLE=1 python benchmarks/search.py --reference DIR [--resolution 64] [--reference_steps 1000] [--seed 0]
 
 DIR is a checkout of NVlabs/stylegan2-ada-pytorch. A picture that the generator made (random W+, config F cut to
 `--resolution`, random weights) is hidden in half, and both search for it by the log-cosh of the half that is left:

@@ -18,7 +18,7 @@ import torch
 import tyro
 
 from ostec.mesh_transfer.run import source_mesh, target_mesh, transfer
-from ostec.registry import components
+from ostec.registry.components import head_names
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -36,7 +36,7 @@ def main(
     """Print seconds for each target."""
     given, matrix = source_mesh(source), torch.randn(2048, 2048)
     for name in targets:
-        target = target_mesh(name if name in components.HEADS else Path(name))
+        target = target_mesh(name if name in head_names() else Path(name))
         took, reference = [], []
         for _ in range(rounds + 1):
             took.append(seconds(lambda onto=target: transfer(given, onto, texture_size)))

@@ -1,6 +1,6 @@
 """What does a view cost apart from its search: render, unwrap, colour, stitch?
 
-python benchmarks/view.py PHOTO [--texture 1024] [--size 1024]
+THP_MEM_ALLOC_ENABLE=1 python benchmarks/view.py PHOTO [--texture 1024] [--size 1024]
 
 Medians over the views of the soft mode, after a warm-up round. A view is its own render, unwrap and colour and its
 share in the stitches as the default runs them: a draft before each batch of views, and one stitch at the end. Beside

@@ -13,7 +13,9 @@ import torch
 from PIL import Image
 from synthetic import all_skin, head
 
-from ostec.batch.run import Event, Options, Summary, run_batch
+from ostec.batch.plan import BatchOptions
+from ostec.batch.run import run_batch
+from ostec.batch.summary import Event, Summary
 from ostec.errors import NoFace
 from ostec.files.photos import write_atomically
 from ostec.geometry.raster import rasterise
@@ -89,13 +91,15 @@ class FakeWriter:
 
 
 @dataclass
-class FakeChoice:
+class FakeSelection:
     """Counts how often the parts are built."""
 
     writer: Callable[[Result, Path, str, tuple[str, ...]], Mapping[str, Path]] = write
     detector: Detector = detect
     names: Mapping[str, str] = field(default_factory=lambda: {"completer": "fake"})
     licences: Mapping[str, str] = field(default_factory=dict)
+    device: str = "cpu"
+    weights: Mapping[str, str] = field(default_factory=dict)
     loads: int = 0
     completer: Completer = complete
 
@@ -110,6 +114,8 @@ class FakeChoice:
             FakeWriter(self.writer),
             self.names,
             self.licences,
+            self.device,
+            self.weights,
         )
 
 
@@ -121,15 +127,20 @@ def make_photos(folder: Path, *names: str) -> list[Path]:
     return [folder / name for name in names]
 
 
+def statuses(save_dir: Path) -> list[str]:
+    """Of each photo, in `summary.json`."""
+    return [photo["status"] for photo in json.loads((save_dir / "summary.json").read_text())["photos"]]
+
+
 def run(
     photos: Sequence[Path],
     save_dir: Path,
-    choice: FakeChoice | None = None,
+    choice: FakeSelection | None = None,
     settings: Settings = SETTINGS,
-    options: Options | None = None,
+    options: BatchOptions | None = None,
     on_event: Callable[[Event], Any] = lambda event: None,
 ) -> Summary:
-    return run_batch(photos, save_dir, choice or FakeChoice(), settings, options or Options(), on_event)
+    return run_batch(photos, save_dir, choice or FakeSelection(), settings, options or BatchOptions(), on_event)
 
 
 def run_slowly(source: str, target: str) -> None:
@@ -141,4 +152,4 @@ def run_slowly(source: str, target: str) -> None:
         time.sleep(0.5)
         return write(result, save_dir, name, formats)
 
-    run(sorted(Path(source).iterdir()), Path(target), FakeChoice(slow_write))
+    run(sorted(Path(source).iterdir()), Path(target), FakeSelection(slow_write))

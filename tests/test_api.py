@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fakes import SETTINGS, FakeChoice, make_photos
+from fakes import SETTINGS, FakeSelection, make_photos
 
 import ostec
 
@@ -23,6 +23,19 @@ def in_fresh_python(code: str) -> str:
 def test_importing_the_package_is_light() -> None:
     loaded = in_fresh_python(f"import ostec; print([name for name in {HEAVY!r} if name in sys.modules])")
     assert loaded == "[]"
+
+
+def test_importing_the_package_changes_no_environment_variable() -> None:
+    code = "import os; before = dict(os.environ); import ostec; ostec.Settings(); print(dict(os.environ) == before)"
+    assert in_fresh_python(code) == "True"
+
+
+def test_the_command_line_asks_torch_for_large_pages_before_torch_is_imported() -> None:
+    code = (
+        "import os; os.environ.pop('THP_MEM_ALLOC_ENABLE', None); import ostec.cli; ostec.cli.main(['--version']); "
+        "print(os.environ['THP_MEM_ALLOC_ENABLE'], 'torch' in sys.modules)"
+    )
+    assert in_fresh_python(code).splitlines()[-1] == "1 False"
 
 
 def test_importing_the_package_takes_well_under_a_second() -> None:
@@ -53,7 +66,7 @@ def test_every_error_is_public_and_derives_from_one() -> None:
 
 
 def test_complete_takes_a_path_or_a_photo(tmp_path: Path) -> None:
-    parts = FakeChoice().load()
+    parts = FakeSelection().load()
     path = make_photos(tmp_path, "a.jpg")[0]
     result = ostec.complete(path, parts, SETTINGS)
     again = ostec.complete(result.photo, parts, SETTINGS)
@@ -66,7 +79,7 @@ def test_complete_takes_a_path_or_a_photo(tmp_path: Path) -> None:
 
 
 def test_progress_rises_and_may_cancel(tmp_path: Path) -> None:
-    parts = FakeChoice().load()
+    parts = FakeSelection().load()
     path = make_photos(tmp_path, "a.jpg")[0]
     shares: list[float] = []
     ostec.complete(path, parts, SETTINGS, lambda stage, share: shares.append(share))
@@ -78,11 +91,11 @@ def test_progress_rises_and_may_cancel(tmp_path: Path) -> None:
 def test_a_photo_without_a_face_is_refused_by_name(tmp_path: Path) -> None:
     path = make_photos(tmp_path, "noface.jpg")[0]
     with pytest.raises(ostec.NoFace, match=r"noface\.jpg"):
-        ostec.complete(path, FakeChoice().load(), SETTINGS)
+        ostec.complete(path, FakeSelection().load(), SETTINGS)
 
 
 def test_default_parts_are_built_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    choice = FakeChoice()
+    choice = FakeSelection()
     monkeypatch.setattr("ostec.registry.components.load_parts", choice.load)
     ostec._default_parts.cache_clear()
     path = make_photos(tmp_path, "a.jpg")[0]

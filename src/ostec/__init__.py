@@ -1,8 +1,7 @@
-"""One photo of a face to a complete UV texture on a 3D head mesh. `complete` is the whole of it."""
+"""One photo of a face to a complete UV texture on a 3D head mesh. `complete` does all of it."""
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -22,10 +21,6 @@ from ostec.errors import (
     UnknownComponent,
 )
 from ostec.settings import SearchSettings, Settings
-
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-# torch reads this with its first tensor: memory for large ones then comes in large pages, and StyleGAN2 at 1024 px
-# takes two thirds of the time. It does nothing where the system has none.
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -188,4 +188,8 @@ class Parts:
     names: Mapping[str, str] = field(default_factory=dict)
     """Part -> the name it was chosen by."""
     licences: Mapping[str, str] = field(default_factory=dict)
-    """Weight file -> licence."""
+    """Weight file -> licence, of the files that these parts use."""
+    device: str = "cpu"
+    """What those parts compute on that can use a GPU."""
+    weights: Mapping[str, str] = field(default_factory=dict)
+    """Weight file -> fingerprint of its content."""

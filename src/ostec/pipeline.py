@@ -146,6 +146,8 @@ def _report(
         "mode": mode,
         "components": dict(parts.names),
         "licences": dict(parts.licences),
+        "device": parts.device,
+        "weights": dict(parts.weights),
         "camera": {
             "K": camera.K.tolist(),
             "R": camera.R.tolist(),

@@ -8,25 +8,22 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fakes import SETTINGS, FakeChoice, complete, detect, make_photos, run, write
+from fakes import SETTINGS, FakeSelection, complete, make_photos, run, statuses, write
 
-from ostec.batch.run import Event, Options, collect_photos
+from ostec import pipeline
+from ostec.batch.plan import BatchOptions, collect_photos
+from ostec.batch.summary import Event
 from ostec.errors import BadSettings, CannotWrite, MissingWeights
-from ostec.interfaces import Completer, Progress
+from ostec.files import done
+from ostec.interfaces import Progress
 from ostec.settings import Settings
-from ostec.types import Atlas, Completed, Detection, Face, Photo, Result
+from ostec.types import Atlas, Completed, Face
 
-ALL = Options(faces="all")
-
-
-def statuses(folder: Path) -> list[str]:
-    return [photo["status"] for photo in json.loads((folder / "summary.json").read_text())["photos"]]
+ALL = BatchOptions(faces="all")
 
 
 def test_every_photo_gets_its_files(tmp_path: Path) -> None:
@@ -47,7 +44,7 @@ def test_what_is_done_is_skipped_without_building_parts(tmp_path: Path) -> None:
     photos = make_photos(tmp_path / "in", "a.jpg", "b.jpg")
     run(photos, tmp_path / "out")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir() if path.name != "summary.json"}
-    choice = FakeChoice()
+    choice = FakeSelection()
     summary = run(photos, tmp_path / "out", choice)
     assert summary.count("skipped") == 2
     assert choice.loads == 0
@@ -55,23 +52,31 @@ def test_what_is_done_is_skipped_without_building_parts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", ["settings", "components", "weights", "bytes", "missing", "torn", "formats", "overwrite"]
+    "change",
+    ["settings", "components", "weights", "device", "version", "bytes", "missing", "torn", "formats", "overwrite"],
 )
-def test_what_would_come_out_differently_is_redone(tmp_path: Path, change: str) -> None:
+def test_what_would_come_out_differently_is_redone(
+    tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     photos = make_photos(tmp_path / "in", "a.jpg", "b.jpg")
-    choice, settings, options = FakeChoice(), SETTINGS, Options(formats=("png",))
+    choice, settings, options = FakeSelection(), SETTINGS, BatchOptions(formats=("png",))
     run(photos, tmp_path / "out", choice, settings, options)
     expected = ["done", "done"]
     if change == "settings":
         settings = Settings(texture_size=64, frontal_size=64, seed=1)
     elif change == "components":
-        choice = FakeChoice(names={"completer": "other"})
+        choice = FakeSelection(names={"completer": "other"})
     elif change == "weights":
-        choice = FakeChoice(licences={"better.pt": "MIT"})
+        choice = FakeSelection(weights={"net.pt": "0123456789abcdef"})
+    elif change == "device":
+        choice = FakeSelection(device="cuda")
+    elif change == "version":
+        monkeypatch.setattr(done, "__version__", "99.0")
+        monkeypatch.setattr(pipeline, "__version__", "99.0")
     elif change == "formats":
-        options = Options(formats=("png", "glb"))
+        options = BatchOptions(formats=("png", "glb"))
     elif change == "overwrite":
-        options = Options(formats=("png",), overwrite=True)
+        options = BatchOptions(formats=("png",), overwrite=True)
     else:
         expected = ["done", "skipped"]
         if change == "bytes":
@@ -82,6 +87,7 @@ def test_what_would_come_out_differently_is_redone(tmp_path: Path, change: str) 
             (tmp_path / "out" / "a.json").write_text('{"sha256": ')
     summary = run(photos, tmp_path / "out", choice, settings, options)
     assert [record.status for record in summary.records] == expected
+    assert run(photos, tmp_path / "out", choice, settings, replace(options, overwrite=False)).count("skipped") == 2
 
 
 def test_a_bad_photo_costs_only_itself(tmp_path: Path) -> None:
@@ -95,6 +101,49 @@ def test_a_bad_photo_costs_only_itself(tmp_path: Path) -> None:
     assert "ZeroDivisionError: a fault in a part" in summary.records[3].reason
     assert [bool(record.traceback) for record in summary.records] == [False, False, False, True, False, False]
     assert statuses(tmp_path / "out") == ["done", *["failed"] * 4, "done"]
+
+
+def test_nothing_of_an_earlier_result_stays_beside_a_newer_one(tmp_path: Path) -> None:
+    photos, out = make_photos(tmp_path / "in", "three.jpg", "b.jpg"), tmp_path / "out"
+    with_portrait = replace(SETTINGS, frontalize=True)
+    run(photos, out, settings=with_portrait, options=ALL)
+    assert (out / "three_frontal.png").exists() and (out / "three_face2_frontal.png").exists()
+    foreign = [out / name for name in ("three_turntable.png", "three_face2.txt", "thre.obj")]
+    for path in foreign:
+        path.touch()
+    run(photos, out, options=BatchOptions(faces="all", formats=("png",)))
+    assert {path.name for path in out.iterdir()} - {path.name for path in foreign} == {
+        *(f"{name}{ending}" for name in ("three", "three_face2", "b") for ending in (".png", ".json", "_sheet.jpg")),
+        "summary.json",
+    }
+    run(photos, out, settings=replace(SETTINGS, seed=1))
+    assert not list(out.glob("three_face2.[!t]*")) and (out / "three.glb").exists()
+    assert all(path.exists() for path in foreign)
+
+
+def test_files_that_a_report_should_not_list_are_left_alone(tmp_path: Path) -> None:
+    photo, out = make_photos(tmp_path / "in", "a.jpg")[0], tmp_path / "out"
+    run([photo], out)
+    for file in ("kept.png", "a_b.c.png", "ab.png"):
+        (out / file).touch()
+    (tmp_path / "a.png").touch()
+    report = json.loads((out / "a.json").read_text())
+    listed = {"one": "../a.png", "two": "kept.png", "three": str(photo), "four": "a_b.c.png", "five": "ab.png"}
+    (out / "a.json").write_text(json.dumps({**report, "files": listed, "face_names": ["a", "kept", "../a"]}))
+    run([photo], out)
+    assert all((out / file).exists() for file in ("kept.png", "a_b.c.png", "ab.png"))
+    assert (tmp_path / "a.png").exists() and photo.exists()
+
+
+def test_the_summary_has_the_warnings_of_every_face(tmp_path: Path) -> None:
+    def warn(face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
+        return replace(complete(face, atlas, settings, progress), notes={"warnings": ["plain skin"]})
+
+    photos = make_photos(tmp_path / "in", "three.jpg")
+    record = run(photos, tmp_path / "out", FakeSelection(completer=warn), options=ALL).records[0]
+    assert [warning for warning in record.warnings if warning == "plain skin"] == ["plain skin"] * 2
+    assert sum("balloon" in warning for warning in record.warnings) == 1
+    assert "balloon" in " ".join(json.loads((tmp_path / "out" / "three.json").read_text())["warnings"])
 
 
 def test_photos_with_one_stem_keep_their_extension(tmp_path: Path) -> None:
@@ -138,40 +187,22 @@ def test_a_full_disk_stops_the_batch_and_a_blocked_name_does_not(
     photos = make_photos(tmp_path / "in", *(f"{letter}.jpg" for letter in "abcde"))
     if "waiting" in expected:
         with pytest.raises(CannotWrite, match=r"b\.png"):
-            run(photos, tmp_path / "out", FakeChoice(failing_write))
+            run(photos, tmp_path / "out", FakeSelection(failing_write))
     else:
-        run(photos, tmp_path / "out", FakeChoice(failing_write))
+        run(photos, tmp_path / "out", FakeSelection(failing_write))
     assert statuses(tmp_path / "out") == expected
     run(photos, tmp_path / "out")
     assert set(statuses(tmp_path / "out")) <= {"done", "skipped"}
 
 
 def test_missing_weights_are_no_photos_fault(tmp_path: Path) -> None:
-    class Broken(FakeChoice):
+    class Broken(FakeSelection):
         def load(self):
             raise MissingWeights("net.safetensors: missing")
 
     with pytest.raises(MissingWeights):
         run(make_photos(tmp_path / "in", "a.jpg"), tmp_path / "out", Broken())
     assert statuses(tmp_path / "out") == ["waiting"]
-
-
-def test_writing_overlaps_with_the_next_photo(tmp_path: Path) -> None:
-    next_photo_at_work = threading.Event()
-    overlapped = []
-
-    def watching_detect(photo):
-        if photo.name.endswith("b.jpg"):
-            next_photo_at_work.set()
-        return detect(photo)
-
-    def waiting_write(result, save_dir, name, formats):
-        overlapped.append(next_photo_at_work.wait(timeout=20))
-        return write(result, save_dir, name, formats)
-
-    photos = make_photos(tmp_path / "in", "a.jpg", "b.jpg")
-    assert run(photos, tmp_path / "out", FakeChoice(waiting_write, watching_detect)).count("done") == 2
-    assert overlapped == [True, True]
 
 
 def test_events_tell_every_photos_end_once_and_progress_never_falls(tmp_path: Path) -> None:
@@ -184,26 +215,6 @@ def test_events_tell_every_photos_end_once_and_progress_never_falls(tmp_path: Pa
         shares = [event.share for event in events if event.index == index]
         assert shares == sorted(shares)
         assert shares[-1] == 1.0
-
-
-def test_a_photo_is_reported_done_while_the_next_is_at_work(tmp_path: Path) -> None:
-    events: list[Event] = []
-    a_is_written = threading.Event()
-
-    def patient_detect(photo):
-        assert photo.name.endswith("a.jpg") or a_is_written.wait(timeout=20)
-        return detect(photo)
-
-    def telling_write(result, save_dir, name, formats):
-        files = write(result, save_dir, name, formats)
-        a_is_written.set()
-        return files
-
-    photos = make_photos(tmp_path / "in", "a.jpg", "b.jpg")
-    run(photos, tmp_path / "out", FakeChoice(telling_write, patient_detect), on_event=events.append)
-    a_done = next(i for i, event in enumerate(events) if event.record.status == "done")
-    b_half = next(i for i, event in enumerate(events) if event.index == 1 and event.share > 0.5)
-    assert a_done < b_half
 
 
 def start_slow_batch(source: Path, save_dir: Path) -> subprocess.Popen[str]:
@@ -249,7 +260,7 @@ def test_ctrl_c_finishes_the_write_under_way(tmp_path: Path) -> None:
 def test_a_photo_is_never_overwritten(tmp_path: Path) -> None:
     photos = make_photos(tmp_path, "x.png", "y.jpg")
     before = photos[0].read_bytes()
-    for options in (Options(), Options(overwrite=True)):
+    for options in (BatchOptions(), BatchOptions(overwrite=True)):
         summary = run(photos, tmp_path, options=options)
         assert summary.records[0].status == "failed"
         assert "choose another save_dir" in summary.records[0].reason
@@ -260,15 +271,15 @@ def test_a_photo_is_never_overwritten(tmp_path: Path) -> None:
 def test_a_foreign_picture_beside_the_photo_is_kept(tmp_path: Path) -> None:
     photo, _ = make_photos(tmp_path, "x.jpg", "x.png")
     assert run([photo], tmp_path).records[0].status == "failed"
-    assert run([photo], tmp_path, options=Options(overwrite=True)).records[0].status == "done"
+    assert run([photo], tmp_path, options=BatchOptions(overwrite=True)).records[0].status == "done"
 
 
 def test_a_fit_beside_the_photo_is_kept(tmp_path: Path) -> None:
     photo = make_photos(tmp_path, "x.jpg")[0]
     fit = tmp_path / "x.npz"
     fit.write_bytes(b"a fit")
-    choice = FakeChoice(names={"reconstructor": "file"})
-    record = run([photo], tmp_path, choice, options=Options(overwrite=True)).records[0]
+    choice = FakeSelection(names={"reconstructor": "file"})
+    record = run([photo], tmp_path, choice, options=BatchOptions(overwrite=True)).records[0]
     assert record.status == "failed" and "x.npz" in record.reason
     assert fit.read_bytes() == b"a fit"
     assert run([photo], tmp_path / "out", choice).records[0].status == "done"
@@ -286,88 +297,6 @@ def test_outputs_are_not_taken_for_photos(tmp_path: Path) -> None:
     with pytest.raises(BadSettings, match="save_dir"):
         collect_photos(source, source)
     assert collect_photos(photos[0], source) == photos[:1]
-
-
-@pytest.mark.parametrize("batch_size", [2, 3, 8])
-def test_photos_at_work_together_end_as_each_alone(tmp_path: Path, batch_size: int) -> None:
-    names = ("a.jpg", "b_noface.jpg", "c_crash.jpg", "d.jpg", "three.jpg", "f.jpg")
-    photos, events = make_photos(tmp_path / "in", *names), list[Event]()
-    options = Options(faces="all", batch_size=batch_size)
-    summary = run(photos, tmp_path / "out", options=options, on_event=events.append)
-    assert [record.status for record in summary.records] == ["done", "failed", "failed", "done", "done", "done"]
-    alone = run(photos, tmp_path / "alone", options=ALL)
-    assert [record.files for record in summary.records] == [record.files for record in alone.records]
-    ends = [event.index for event in events if event.record.status != "waiting"]
-    assert sorted(ends) == list(range(6))
-    choice = FakeChoice()
-    assert run(photos, tmp_path / "out", choice, options=options).count("skipped") == 4
-    assert choice.loads == 1
-
-
-def test_photos_of_a_group_are_at_work_at_the_same_time(tmp_path: Path) -> None:
-    met = threading.Barrier(3, timeout=20)
-
-    def meeting_detect(photo: Photo) -> list[Detection]:
-        met.wait()
-        return detect(photo)
-
-    photos = make_photos(tmp_path / "in", *(f"{letter}.jpg" for letter in "abcdef"))
-    choice = FakeChoice(detector=meeting_detect)
-    assert run(photos, tmp_path / "out", choice, options=Options(batch_size=3)).count("done") == 6
-
-
-def test_a_group_shares_the_completer_s_slots(tmp_path: Path) -> None:
-    counts = []
-
-    class Shared:
-        def __call__(self, face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
-            raise AssertionError("only its slots are used")
-
-        def slots(self, count: int) -> list[AbstractContextManager[Completer]]:
-            counts.append(count)
-            return [nullcontext(complete)] * count
-
-    photos = make_photos(tmp_path / "in", *(f"{letter}.jpg" for letter in "abc"))
-    choice = FakeChoice(completer=Shared())
-    assert run(photos, tmp_path / "out", choice, options=Options(batch_size=2)).count("done") == 3
-    assert counts == [2, 1]
-
-
-def test_a_full_disk_stops_the_others_of_a_group(tmp_path: Path) -> None:
-    full = threading.Event()
-
-    def failing_write(result: Result, save_dir: Path, name: str, formats: tuple[str, ...]) -> Mapping[str, Path]:
-        full.set()
-        raise CannotWrite(f"{name}.png: full") from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    def patient_detect(photo: Photo) -> list[Detection]:
-        assert photo.name.endswith("a.jpg") or full.wait(timeout=20)
-        return detect(photo)
-
-    photos = make_photos(tmp_path / "in", *(f"{letter}.jpg" for letter in "abcd"))
-    with pytest.raises(CannotWrite, match="no photo can be written"):
-        run(photos, tmp_path / "out", FakeChoice(failing_write, patient_detect), options=Options(batch_size=2))
-    assert statuses(tmp_path / "out")[0] == "failed"
-    assert statuses(tmp_path / "out")[2:] == ["waiting", "waiting"]
-    assert not list((tmp_path / "out").glob("*.png"))
-
-
-def test_an_interrupt_leaves_the_photos_of_a_group_waiting(tmp_path: Path) -> None:
-    def interrupt(event: Event) -> None:
-        if event.index == 2 and event.share > 0.5:
-            raise KeyboardInterrupt
-
-    photos = make_photos(tmp_path / "in", *(f"{letter}.jpg" for letter in "abcde"))
-    with pytest.raises(KeyboardInterrupt):
-        run(photos, tmp_path / "out", options=Options(batch_size=2), on_event=interrupt)
-    found = statuses(tmp_path / "out")
-    assert found[:2] == ["done", "done"] and found[2] == found[4] == "waiting" and "failed" not in found
-    assert run(photos, tmp_path / "out", options=Options(batch_size=2)).count("failed") == 0
-
-
-def test_a_batch_of_none_is_refused() -> None:
-    with pytest.raises(BadSettings, match="batch_size"):
-        Options(batch_size=0)
 
 
 def test_the_same_photo_twice_is_one_photo(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fakes import FakeChoice
+from fakes import FakeSelection
 from synthetic import head, paint, photograph
 
 from ostec.bench.baselines import NearestCompleter
@@ -27,7 +27,7 @@ VARIANTS = ("plain", "degraded", "jittered")
 
 
 def make_parts(yaw_deg: float = 0.0) -> Parts:
-    return replace(FakeChoice().load(), reconstructor=lambda photo, detection: head(yaw_deg, size=192))
+    return replace(FakeSelection().load(), reconstructor=lambda photo, detection: head(yaw_deg, size=192))
 
 
 def make_known(symmetric: bool = False) -> Known:

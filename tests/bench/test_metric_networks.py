@@ -28,6 +28,8 @@ def test_lpips_is_found_where_it_was_downloaded_to(tmp_path: Path, where: str, m
     own = weights_folders()[-1]
     monkeypatch.setenv("OSTEC_WEIGHTS", str(tmp_path / "named"))
     given = tmp_path / "given"
+    for folder in (given, tmp_path / "named"):
+        folder.mkdir()
     weights = Weights()
     saved(weights, {"given": given, "named": tmp_path / "named", "own": own}[where])
     first, second = torch.rand(2, 3, 32, 32)

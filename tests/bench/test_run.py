@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from fakes import FakeChoice, make_photos
+from fakes import FakeSelection, make_photos
 from PIL import Image
 from synthetic import head
 
@@ -22,12 +22,14 @@ from ostec.bench.holdout import YAWS_DEG
 from ostec.bench.methods import BASELINES, known_methods, load_methods
 from ostec.bench.record import FIGURES, Score
 from ostec.bench.run import BenchOptions, run_completion
+from ostec.completion.mirror import MirrorCompleter
 from ostec.errors import BadSettings, NoFace, UnknownComponent
 from ostec.geometry.raster import rasterise
 from ostec.geometry.texels import bake_texels
 from ostec.interfaces import Completer, Parts
 from ostec.light.shading import log_colour
 from ostec.registry import components
+from ostec.registry.table import rows
 from ostec.settings import Settings
 from ostec.texture.unwrap import TRUSTED
 from ostec.types import Atlas, Face, Photo, SkinMask, UVTexture
@@ -44,7 +46,7 @@ def _plain_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def parts(monkeypatch: pytest.MonkeyPatch) -> Parts:
     """The fake parts in place of the real ones."""
-    fakes = FakeChoice().load()
+    fakes = FakeSelection().load()
     monkeypatch.setattr(components, "load_parts", lambda **_: fakes)
     return fakes
 
@@ -125,9 +127,21 @@ def test_telea_inpaints_or_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
     assert torch.allclose(done.rgb[:, hidden], torch.tensor(100 / 255))
 
 
+def test_completers_get_the_weights_folder_the_device_and_the_generator(tmp_path: Path, monkeypatch, parts) -> None:
+    built, loaded = [], []
+    monkeypatch.setattr("ostec.bench.methods.build", lambda *given: built.append(given) or MirrorCompleter())
+    monkeypatch.setattr(components, "load_parts", lambda **given: loaded.append(given) or parts)
+    make_photos(tmp_path / "in", "a.png")
+    (tmp_path / "g.pkl").touch()
+    flags = ("--weights_dir", str(tmp_path), "--generator", str(tmp_path / "g.pkl"), "--device", "cpu")
+    assert bench(tmp_path / "in", tmp_path / "out", *flags, "--methods", "projection") == 0
+    assert built == [("completer", "projection", tmp_path, "cpu", tmp_path / "g.pkl")]
+    assert loaded == [{"completer": "mirror", "device": "cpu", "weights_dir": tmp_path}]
+
+
 def test_methods_are_loaded_in_order_and_wrong_names_list_them() -> None:
     assert list(load_methods(["plain-skin", "mirror", "nearest"])) == ["plain-skin", "mirror", "nearest"]
-    assert set(known_methods()) == {*BASELINES, *components.COMPLETERS}
+    assert set(known_methods()) == {*BASELINES, *(entry.name for entry in rows("completer"))}
     with pytest.raises(UnknownComponent, match="no method is called 'magic'; there is .*mirror.*nearest"):
         load_methods(["mirror", "magic"])
     with pytest.raises(BadSettings, match="once"):

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fakes import SETTINGS, FakeChoice, complete, make_photos
+from fakes import SETTINGS, FakeSelection, complete, make_photos
 
 from ostec import cli
 from ostec.bench.speed import Speed, measure_speed
@@ -34,7 +34,7 @@ class SlowCompleter:
 
 
 def slow_parts() -> Parts:
-    return replace(FakeChoice().load(), completer=SlowCompleter())
+    return replace(FakeSelection().load(), completer=SlowCompleter())
 
 
 def test_the_slow_stage_is_named_and_the_warm_up_is_not_counted(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_without_a_photo_that_can_be_completed_there_is_no_figure(tmp_path: Path
 
 def test_the_command_prints_a_table_and_writes_json(tmp_path: Path, monkeypatch, capsys) -> None:
     asked = []
-    monkeypatch.setattr(components, "load_parts", lambda *names: asked.append(names) or FakeChoice().load())
+    monkeypatch.setattr(components, "select_parts", lambda *names, **_: asked.append(names) or FakeSelection())
     make_photos(tmp_path / "in", "a.png", "b.png", "c_noface.png")
     places = ("--source_dir", str(tmp_path / "in"), "--json", str(tmp_path / "speed.json"))
     code = cli.main(["bench", "speed", *places, "--texture_size", "64", "--completer", "mirror", "--device", "cpu"])

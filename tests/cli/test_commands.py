@@ -9,27 +9,28 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from fakes import FakeChoice, make_photos
+from fakes import FakeSelection, make_photos
 
 from ostec import SearchSettings, __version__, cli
 from ostec.errors import MissingWeights
 from ostec.networks.stylegan2_files import load_generator
 from ostec.registry import components
-from ostec.weights.catalogue import LIBRARY
+from ostec.weights import shipped
+from ostec.weights.catalogue import FILES
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("--texture-size", "64", "--frontal-size", "64")
 
 
-class StatedChoice(FakeChoice):
+class StatedSelection(FakeSelection):
     statement = "fakes"
 
 
 @pytest.fixture
-def choice(monkeypatch: pytest.MonkeyPatch) -> StatedChoice:
+def choice(monkeypatch: pytest.MonkeyPatch) -> StatedSelection:
     """The fake parts in place of the real ones."""
-    fake = StatedChoice()
-    monkeypatch.setattr(components, "choose", lambda *names, **others: fake)
+    fake = StatedSelection()
+    monkeypatch.setattr(components, "select_parts", lambda *names, **others: fake)
     return fake
 
 
@@ -169,15 +170,14 @@ def test_a_terminal_gets_a_bar(tmp_path: Path, choice, capsys, monkeypatch: pyte
 def test_models_list_and_check(capsys) -> None:
     assert cli.main(["models", "list"]) == 0
     out = capsys.readouterr().out
-    for shipped in components.SHIPPED:
-        assert shipped.file in out
-        assert shipped.licence in out
+    for entry in FILES.values():
+        assert entry.file in out or not entry.shipped
     assert cli.main(["models", "check"]) == 0
 
 
 def test_models_check_names_a_damaged_file(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "SHA256SUMS").write_text(f"{'0' * 64}  net.safetensors\n")
-    monkeypatch.setattr(components, "DATA", tmp_path)
+    monkeypatch.setattr("ostec.cli.models.check_shipped", lambda: shipped.check_shipped(tmp_path))
     assert cli.main(["models", "check"]) == 2
     assert "net.safetensors: missing" in capsys.readouterr().err
 
@@ -208,7 +208,7 @@ def test_help_needs_no_network_library() -> None:
 def test_models_are_listed_with_their_licences(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["models", "list"]) == 0
     listed = capsys.readouterr().out
-    for entry in LIBRARY:
+    for entry in FILES.values():
         assert entry.name in listed
 
 

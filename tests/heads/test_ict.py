@@ -22,9 +22,9 @@ from ostec.geometry.raster import rasterise
 from ostec.heads import ict, ict_files
 from ostec.heads.facemesh import face_points, load_facemesh_model, load_facemesh_reconstructor
 from ostec.heads.ict_files import EXPRESSIONS, IDENTITIES, TOPOLOGY_FILE, VERTICES, read_shapes
-from ostec.registry.components import choose
+from ostec.registry.components import build, select_parts
 from ostec.types import FacePart
-from ostec.weights.catalogue import PARTS
+from ostec.weights.catalogue import FILES
 from ostec.weights.shipped import read_arrays
 
 
@@ -143,11 +143,11 @@ def test_charts_do_not_overlap() -> None:
 
 
 def test_auto_takes_it_as_soon_as_its_file_is_there(tmp_path: Path) -> None:
-    assert choose(weights_dir=tmp_path).names["reconstructor"] == "mediapipe"
-    (tmp_path / PARTS["ict"][0].file).touch()
-    assert choose(weights_dir=tmp_path).names["reconstructor"] == "ict"
+    assert select_parts(weights_dir=tmp_path).names["reconstructor"] == "mediapipe"
+    (tmp_path / FILES["ict-facekit"].file).touch()
+    assert select_parts(weights_dir=tmp_path).names["reconstructor"] == "ict"
     with pytest.raises(MissingWeights, match="ict-facekit"):
-        ict.load_ict_reconstructor(tmp_path / "nowhere", "cpu")
+        build("reconstructor", "ict")
 
 
 def test_eyes_of_which_the_network_leaves_a_slit_are_shut() -> None:

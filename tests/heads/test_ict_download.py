@@ -15,7 +15,7 @@ from ostec.errors import BadWeights, CannotDownload
 from ostec.heads import ict_download
 from ostec.heads.ict_download import NEUTRAL, SHAPES, download_ict, obj_vertices
 from ostec.heads.ict_files import EXPRESSIONS, IDENTITIES
-from ostec.weights.catalogue import ICT_FACEKIT, WeightFile
+from ostec.weights.catalogue import FILES, WeightFile
 from ostec.weights.download import check_downloaded
 
 CORNERS = 5
@@ -53,7 +53,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[WeightFile, dict[s
 
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
-    yield replace(ICT_FACEKIT, url=f"http://127.0.0.1:{httpd.server_port}/FaceXModel"), spoilt, asked
+    yield replace(FILES["ict-facekit"], url=f"http://127.0.0.1:{httpd.server_port}/FaceXModel"), spoilt, asked
     httpd.shutdown()
 
 

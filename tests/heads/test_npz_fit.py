@@ -20,8 +20,7 @@ from ostec.cli.commands import main
 from ostec.errors import BadWeights, MissingWeights, NoFace
 from ostec.geometry.camera import clip_matrix, to_pixels
 from ostec.heads import npz_fit
-from ostec.heads.npz_fit import FitFileReconstructor
-from ostec.registry.components import demo_photo
+from ostec.registry.components import build, demo_photo
 from ostec.types import Detection, Photo, Reconstruction
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +52,7 @@ def beside(folder: Path, arrays: dict[str, Any], name: str = "a") -> Photo:
 
 
 def read(folder: Path, arrays: dict[str, Any]) -> Reconstruction:
-    return FitFileReconstructor(folder)(beside(folder, arrays), BOX)
+    return build("reconstructor", "file", folder)(beside(folder, arrays), BOX)
 
 
 def require_same_fit(found: Reconstruction, face: Reconstruction) -> None:
@@ -123,7 +122,7 @@ def test_what_is_not_to_be_painted_is_not(tmp_path: Path) -> None:
 
 
 def test_one_mesh_is_one_object(tmp_path: Path) -> None:
-    reconstructor = FitFileReconstructor(tmp_path)
+    reconstructor = build("reconstructor", "file", tmp_path)
     first, second = (reconstructor(beside(tmp_path, fit(face)), BOX) for face in (FACE, head(perspective=True)))
     other = reconstructor(beside(tmp_path, fit(uv=SHAPE.uv.numpy() / 2)), BOX)
     assert first.topology is second.topology and other.topology is not first.topology
@@ -146,7 +145,7 @@ def test_each_face_has_its_fit(tmp_path: Path) -> None:
     K[0, 2] += 300
     beside(tmp_path, fit(K=K), "a_face2")
     photo = beside(tmp_path, fit())
-    reconstructor = FitFileReconstructor()
+    reconstructor = build("reconstructor", "file")
     right = Detection(BOX.box_px + torch.tensor([300.0, 0, 300, 0]), BOX.points_px, 0.5)
     for detection, offset in ((right, 300), (BOX, 0)):
         found = reconstructor(photo, detection)
@@ -199,13 +198,13 @@ def test_a_hostile_file_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     hostile = beside(tmp_path, fit(vertices=np.array([_Runs()], dtype=object)))
     monkeypatch.setattr(os, "system", lambda command: pytest.fail("an array ran something"))
     with pytest.raises(BadWeights, match=r"a\.npz"):
-        FitFileReconstructor()(hostile, BOX)
+        build("reconstructor", "file")(hostile, BOX)
     photo = beside(tmp_path, fit())
     whole = (tmp_path / "a.npz").read_bytes()
     for data in (b"", b"<html>", whole[:-50], whole[: len(whole) // 2]):
         (tmp_path / "a.npz").write_bytes(data)
         with pytest.raises(BadWeights, match="truncated"):
-            FitFileReconstructor()(photo, BOX)
+            build("reconstructor", "file")(photo, BOX)
 
 
 def test_a_small_file_may_not_unpack_to_a_large_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,19 +213,19 @@ def test_a_small_file_may_not_unpack_to_a_large_one(tmp_path: Path, monkeypatch:
     with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("vertices.npy", bytes(1 << 21))
     with pytest.raises(BadWeights, match="unpacks to 2 MB"):
-        FitFileReconstructor()(photo, BOX)
+        build("reconstructor", "file")(photo, BOX)
 
 
 def test_no_fit_and_no_file(tmp_path: Path) -> None:
     photo = beside(tmp_path, fit(), "b")
     with pytest.raises(MissingWeights, match=r"a\.npz is missing"):
-        FitFileReconstructor()(photo, BOX)
+        build("reconstructor", "file")(photo, BOX)
     with pytest.raises(MissingWeights, match="Give the path of the photo"):
-        FitFileReconstructor()(Photo(torch.zeros(3, 9, 9), "array"), BOX)
+        build("reconstructor", "file")(Photo(torch.zeros(3, 9, 9), "array"), BOX)
     odd = tmp_path / "[ab]*.jpg"
     odd.write_bytes(b"")
     np.savez(odd.with_suffix(".npz"), **fit())
-    assert FitFileReconstructor()(Photo(photo.rgb, str(odd)), BOX).vertices.shape == FACE.vertices.shape
+    assert build("reconstructor", "file")(Photo(photo.rgb, str(odd)), BOX).vertices.shape == FACE.vertices.shape
 
 
 def test_the_command_line_knows_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -276,7 +275,7 @@ def test_the_worked_flame_example(tmp_path: Path) -> None:
         camera=camera,
         crop_from_photo=crop_from_photo,
     )
-    found = FitFileReconstructor().read(tmp_path / "a.npz", (480, 480))
+    found = build("reconstructor", "file").read(tmp_path / "a.npz", (480, 480))
     assert np.abs(to_pixels(found.vertices, found.camera).numpy() - expected).max() < 0.05
     assert torch.allclose(found.topology.uv, SHAPE.uv, atol=1e-6)
     assert found.yaw_deg > 10 and found.pitch_deg > 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -189,11 +190,22 @@ def test_wrong_requests_are_refused(w_plus: tuple[int, ...], resolution: int | N
         Discriminator(discriminator_tensors())(torch.zeros(1, 3, 8, 8))
 
 
+@pytest.mark.parametrize(("capability", "dtype"), [((7, 5), torch.float32), ((8, 0), torch.bfloat16)])
+def test_reduced_precision_only_where_it_is_native(
+    capability: tuple[int, int], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = Generator(generator_tensors(resolution=8))
+    assert generator.reduced() is generator
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(Generator, "w_avg", SimpleNamespace(device=torch.device("cuda")), raising=False)
+    assert generator.reduced().conv_dtype == dtype
+
+
 def test_in_bfloat16_picture_and_slope_are_about_the_same() -> None:
     generator = Generator(generator_tensors(resolution=64, channels=16))
     latents = generator.mapping(torch.randn(2, generator.z_dim))[:, None].repeat(1, generator.num_ws, 1)
     results = []
-    for version in (generator, generator.reduced()):
+    for version in (generator, generator.in_bfloat16()):
         w_plus = latents.clone().requires_grad_()
         picture = version.synthesis(w_plus)
         assert picture.dtype == torch.float32

@@ -23,12 +23,11 @@ from ostec.original.deep3d import (
     face_crop,
     five_points,
     load_deep3d_net,
-    load_deep3d_reconstructor,
     photo_camera,
 )
-from ostec.registry.components import build, choose
+from ostec.registry.components import build, select_parts
+from ostec.registry.table import row
 from ostec.types import Detection, Landmarks, Photo, Reconstruction
-from ostec.weights.catalogue import PARTS
 
 IDENTITIES, EXPRESSIONS = 4, 3
 ANGLES, TRANSLATION = (0.1, -0.3, 0.05), (0.2, -0.1, 0.4)
@@ -59,7 +58,7 @@ def stub(points_px: Tensor):
 
 
 def fitted(folder: Path, points_px: Tensor) -> Reconstruction:
-    reconstructor = load_deep3d_reconstructor(folder, "cpu")
+    reconstructor = build("reconstructor", "deep3d", folder)
     reconstructor._find_landmarks = stub(points_px)
     photo = Photo(torch.rand(3, *SIZE), "photo")
     return reconstructor(photo, Detection(torch.zeros(4), torch.zeros(6, 2), 1.0))
@@ -166,7 +165,7 @@ def test_the_crop_is_the_originals() -> None:
 def test_the_network_sees_the_crop(folder: tuple[Path, Numbers]) -> None:
     """Red, green and blue in their order, 0..1, upright; black outside the photo."""
     seen: list[Tensor] = []
-    reconstructor = load_deep3d_reconstructor(folder[0], "cpu")
+    reconstructor = build("reconstructor", "deep3d", folder[0])
     reconstructor._net.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     reconstructor._find_landmarks = stub(landmarks_in_photo(scale=102.0))
     rgb = torch.zeros(3, *SIZE)
@@ -183,8 +182,8 @@ def test_the_network_sees_the_crop(folder: tuple[Path, Numbers]) -> None:
 
 def test_it_is_built_by_name_and_never_unasked(folder: tuple[Path, Numbers]) -> None:
     assert isinstance(build("reconstructor", "deep3d", folder[0]), Deep3DReconstructor)
-    assert choose(weights_dir=folder[0]).names["reconstructor"] == "mediapipe"
-    parts = choose(reconstructor="deep3d", completer="prior", weights_dir=folder[0]).load()
+    assert select_parts(weights_dir=folder[0]).names["reconstructor"] == "mediapipe"
+    parts = select_parts(reconstructor="deep3d", completer="prior", weights_dir=folder[0]).load()
     assert "research only" in parts.licences["01_MorphableModel.mat"]
 
 
@@ -205,8 +204,8 @@ def test_every_absent_file_is_named(tmp_path: Path, folder: tuple[Path, Numbers]
     for file in there:
         (tmp_path / file).symlink_to(folder[0] / file)
     with pytest.raises(MissingWeights) as refused:
-        load_deep3d_reconstructor(tmp_path, "cpu")
-    for entry in PARTS["deep3d"]:
+        build("reconstructor", "deep3d", tmp_path)
+    for entry in row("reconstructor", "deep3d").files:
         assert (entry.file in str(refused.value)) == (entry.file not in there)
     assert "faces.dmi.unibas.ch" in str(refused.value) and "ostec models get ostec-uv" in str(refused.value)
 

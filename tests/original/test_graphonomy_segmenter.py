@@ -16,7 +16,7 @@ from ostec.geometry.camera import to_pixels
 from ostec.original.graphonomy import Graphonomy
 from ostec.original.graphonomy_graphs import CLASSES
 from ostec.original.graphonomy_segmenter import GraphonomySegmenter, skin_of
-from ostec.registry.components import build, choose
+from ostec.registry.components import build, select_parts
 from ostec.types import Photo, SkinMask
 
 FACE, HAIR, GLASSES = (CLASSES.index(name) for name in ("face", "hair", "sunglasses"))
@@ -158,8 +158,8 @@ def test_it_is_built_by_name_and_never_unasked(folder: Path, name: str, side_px:
     assert isinstance(segmenter, GraphonomySegmenter) and isinstance(segmenter._net, Graphonomy)
     mask = segmenter(PHOTO, HEAD)
     assert mask.alpha.shape == (side_px, side_px) and bool(mask.alpha.isfinite().all())
-    assert choose(weights_dir=folder).names["segmenter"] == "built-in"
-    parts = choose(segmenter=name, completer="prior", reconstructor="mediapipe", weights_dir=folder).load()
+    assert select_parts(weights_dir=folder).names["segmenter"] == "built-in"
+    parts = select_parts(segmenter=name, completer="prior", reconstructor="mediapipe", weights_dir=folder).load()
     assert "not stated" in parts.licences["inference.pth"]
 
 

@@ -24,44 +24,56 @@ import ostec
 from ostec.cli.commands import main
 from ostec.completion.prior.completer import load_prior_completer
 from ostec.completion.projection.completer import ProjectionCompleter
-from ostec.errors import BadWeights, MissingWeights
+from ostec.errors import BadSettings, BadWeights, MissingWeights
 from ostec.files.photos import load_photo
 from ostec.geometry.raster import rasterise
 from ostec.interfaces import LossNetworks
-from ostec.registry import sources
-from ostec.registry.components import choose, demo_photo
-from ostec.registry.projection import licences, load_projection_completer, makes_faces
+from ostec.registry.components import build, demo_photo, select_parts
+from ostec.registry.projection import makes_faces
+from ostec.registry.sources import find_generator, named_generator
+from ostec.registry.table import rows
 from ostec.settings import Settings
 from ostec.texture.shoot import shoot
 from ostec.texture.views import plan_views
 from ostec.weights import locate
-from ostec.weights.catalogue import GENERATORS, LIBRARY, WeightFile
-from ostec.weights.locate import find_generator, weights_folders
+from ostec.weights.catalogue import FILES, WeightFile
+from ostec.weights.locate import weights_folders
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
+GENERATORS = list(rows("generator"))
+
+
+def projection(folder: Path, generator: Path | None = None) -> ProjectionCompleter:
+    return build("completer", "projection", folder, generator=generator)
+
+
+def files_of(folder: Path) -> dict[str, str]:
+    """File -> licence, of the networks that the projection completer would be put together from."""
+    sources = select_parts("projection", weights_dir=folder).networks.values()
+    return {file.file: file.licence for source in sources for file, _ in source.files()}
 
 
 def test_without_a_generator_everything_needed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locate, "PACKAGE", tmp_path / "package")
+    monkeypatch.setattr(locate, "DATA_DIR", tmp_path / "package")
     with pytest.raises(MissingWeights) as error:
         ostec.load_parts(completer="projection", weights_dir=tmp_path)
-    first = GENERATORS[0]
+    first = GENERATORS[0].files[0]
     for part in (first.file, str(first.url), first.licence, str(tmp_path), "ostec models get", "--completer prior"):
         assert part in str(error.value)
-    assert choose(weights_dir=tmp_path).names["completer"] == "prior"
+    assert select_parts(weights_dir=tmp_path).names["completer"] == "prior"
 
 
 def test_auto_takes_a_generator_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(GOLDEN / "stylegan2_ada_32px.pkl", tmp_path / "ffhq.pkl")
     monkeypatch.setenv("OSTEC_WEIGHTS", str(tmp_path))
-    choice = choose()
-    assert choice.names["completer"] == "projection" and "ffhq.pkl" in choice.statement
-    parts = choice.load()
+    selection = select_parts()
+    assert selection.names["completer"] == "projection" and "ffhq.pkl" in selection.statement
+    parts = selection.load()
     assert (
         isinstance(parts.completer, ProjectionCompleter) and parts.completer.search.networks.discriminator is not None
     )
     assert "non-commercial" in parts.licences["ffhq.pkl"]
-    assert choose("prior").names["completer"] == "prior"
+    assert select_parts("prior").names["completer"] == "prior"
 
 
 def test_a_photo_is_completed_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +104,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package that holds a small generator."""
     folder = tmp_path / "package"
     folder.mkdir()
-    monkeypatch.setattr(locate, "PACKAGE", folder)
+    monkeypatch.setattr(locate, "DATA_DIR", folder)
     pair = {f"generator.{n}": t for n, t in generator_tensors(32, width=8).items()}
     pair |= {f"discriminator.{n}": t for n, t in discriminator_tensors(32).items()}
     save_file({n: t.half() for n, t in pair.items()}, folder / "face_generator.safetensors")
@@ -102,10 +114,10 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_generator_in_the_package_is_there_for_the_asking_and_another_goes_first(
     package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert choose().names["completer"] == "prior"
-    choice = choose(completer="projection")
-    assert "face_generator.safetensors" in choice.statement
-    parts = choice.load()
+    assert select_parts().names["completer"] == "prior"
+    selection = select_parts(completer="projection")
+    assert "face_generator.safetensors" in selection.statement
+    parts = selection.load()
     assert (
         isinstance(parts.completer, ProjectionCompleter) and parts.completer.search.networks.discriminator is not None
     )
@@ -113,9 +125,9 @@ def test_a_generator_in_the_package_is_there_for_the_asking_and_another_goes_fir
     assert parts.licences["face_generator.safetensors"] == "Apache-2.0"
     shutil.copy(GOLDEN / "stylegan2_ada_32px.pkl", tmp_path / "ffhq.pkl")
     monkeypatch.setenv("OSTEC_WEIGHTS", str(tmp_path))
-    choice = choose()
-    assert choice.names["completer"] == "projection" and "ffhq.pkl" in choice.statement
-    completer = choice.load().completer
+    selection = select_parts()
+    assert selection.names["completer"] == "projection" and "ffhq.pkl" in selection.statement
+    completer = selection.load().completer
     assert isinstance(completer, ProjectionCompleter) and completer.search.generator.w_avg.shape != (8,)
 
 
@@ -138,21 +150,21 @@ def test_the_search_starts_where_the_encoder_of_that_generator_says(package: Pat
 def test_a_damaged_generator_is_named(tmp_path: Path) -> None:
     (tmp_path / "ffhq.pkl").write_bytes(b"<html>")
     with pytest.raises(BadWeights, match=r"ffhq\.pkl"):
-        load_projection_completer(tmp_path, "cpu")
+        projection(tmp_path)
 
 
 def test_a_discriminator_of_another_size_is_left_out(tmp_path: Path) -> None:
     pair = {f"generator.{n}": t for n, t in generator_tensors(32).items()}
     pair |= {f"discriminator.{n}": t for n, t in discriminator_tensors(16).items()}
     save_file(pair, tmp_path / "stylegan2-ffhq.safetensors")
-    assert load_projection_completer(tmp_path, "cpu").search.networks.discriminator is None
+    assert projection(tmp_path).search.networks.discriminator is None
 
 
 def test_a_download_that_broke_off_is_no_weight_file(tmp_path: Path) -> None:
     shutil.copy(GOLDEN / "stylegan2_ada_32px.pkl", tmp_path / "ffhq.pkl")
     for name in ("vgg16-397923af.pth", "lpips_v0.1_vgg.pth.part", "arcface.pth.part"):
         (tmp_path / name).touch()
-    loss_networks = load_projection_completer(tmp_path, "cpu").search.networks
+    loss_networks = projection(tmp_path).search.networks
     assert loss_networks.perception is None and loss_networks.identity is None
 
 
@@ -174,30 +186,24 @@ LPIPS = (
 @pytest.mark.parametrize("first", range(5))
 def test_licences_name_what_is_used_and_nothing_that_is_outranked(tmp_path: Path, first: int) -> None:
     pairs = [file for files in LPIPS[first:] for file in files]
-    touched(tmp_path, *[entry.file for entry in GENERATORS[first:]], *IDENTITY[first:], *pairs)
-    named = licences("projection", tmp_path)
+    touched(tmp_path, *[entry.files[0].file for entry in GENERATORS[first:]], *IDENTITY[first:], *pairs)
+    named = files_of(tmp_path)
     perceptual = LPIPS[first] if first < len(LPIPS) else ()
-    assert set(named) == {GENERATORS[first].file, IDENTITY[first], *perceptual}
-    assert all(named[entry.file] == entry.licence for entry in LIBRARY if entry.file in named)
+    assert set(named) == {GENERATORS[first].files[0].file, IDENTITY[first], *perceptual}
+    assert all(named[entry.file] == entry.licence for entry in FILES.values() if entry.file in named)
 
 
-def test_half_of_a_pair_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locate, "PACKAGE", tmp_path / "package")
-    touched(tmp_path, "vgg16-397923af.pth")
-    assert licences("projection", tmp_path) == {}
+def test_half_of_a_pair_is_not_used(tmp_path: Path) -> None:
+    touched(tmp_path, "ffhq.pkl", "vgg16-397923af.pth")
+    assert set(files_of(tmp_path)) == {"ffhq.pkl"}
     touched(tmp_path, "vgg16.pt")
-    assert set(licences("projection", tmp_path)) == {"vgg16.pt"}
-
-
-def test_every_source_is_in_the_library() -> None:
-    files = {file for part in sources.NETWORKS.values() for source in part for file in source.files}
-    assert files <= {entry.file for entry in LIBRARY}
+    assert set(files_of(tmp_path)) == {"ffhq.pkl", "vgg16.pt"}
 
 
 def networks_of(folder: Path) -> tuple[LossNetworks, set[str]]:
     """The networks that a folder gives, and the files that are named as used."""
     shutil.copy(GOLDEN / "stylegan2_ada_32px.pkl", folder / "ffhq.pkl")
-    return load_projection_completer(folder, "cpu").search.networks, set(licences("projection", folder)) - {"ffhq.pkl"}
+    return projection(folder).search.networks, set(files_of(folder)) - {"ffhq.pkl"}
 
 
 def test_faces_are_compared_by_an_arcface_in_any_file(tmp_path: Path) -> None:
@@ -238,13 +244,13 @@ def test_heat_maps_and_encoder_are_used_where_they_are(tmp_path: Path) -> None:
     assert used == {"2DFAN4-11f355bf06.pth.tar", "resnet_18_20191231.h5"}
     assert loss_networks.heat_maps is not None
     assert loss_networks.heat_maps.predict(torch.rand(1, 3, 64, 64)).shape == (1, 68, 64, 64)
-    completer = load_projection_completer(tmp_path, "cpu")
+    completer = projection(tmp_path)
     assert completer.search.encoder is not None and completer.search.encoder(torch.rand(2, 3, 64, 64)).ndim == 3
 
 
 def test_a_generator_of_something_else_is_remarked_on(tmp_path: Path) -> None:
     shutil.copy(GOLDEN / "stylegan2_ada_32px.pkl", tmp_path / "ffhq.pkl")
-    (remark,) = load_projection_completer(tmp_path, "cpu").remarks
+    (remark,) = projection(tmp_path).remarks
     assert "ffhq.pkl" in remark and "no face" in remark
 
 
@@ -265,35 +271,34 @@ def test_folders_are_searched_in_order(tmp_path: Path, monkeypatch: pytest.Monke
         folder.mkdir(parents=True)
         (folder / "ffhq.pkl").touch()
     monkeypatch.setenv("OSTEC_WEIGHTS", str(named))
-    assert find_generator(weights_folders(given.parent)) == given / "ffhq.pkl"
-    assert find_generator(weights_folders()) == named / "ffhq.pkl"
+    for weights_dir, folder in ((given.parent, given), (None, named)):
+        source = find_generator(weights_folders(weights_dir))
+        assert source is not None and source.paths == (folder / "ffhq.pkl",)
 
 
 def test_every_file_says_whose_it_is_and_how_to_get_it() -> None:
-    assert len({entry.name for entry in LIBRARY}) == len({entry.file for entry in LIBRARY}) == len(LIBRARY)
-    for entry in LIBRARY:
+    assert len({entry.file for entry in FILES.values()}) == len(FILES)
+    for entry in FILES.values():
         assert entry.licence and entry.what and (entry.url or entry.how)
         assert entry.url is None or entry.url.startswith("https://")
 
 
-def test_a_part_names_every_file_that_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_names_every_file_that_it_lacks(tmp_path: Path) -> None:
     there, form, public = (
         WeightFile("a", "a.bin", "first", "MIT", "https://example.org/a"),
         WeightFile("b", "b.bin", "second", "by a form", None, "Fill in the form"),
         WeightFile("c", "c.bin", "third", "MIT", "https://example.org/c"),
     )
-    monkeypatch.setattr(locate, "PARTS", {"head": (there, form, public)})
     (tmp_path / "a.bin").write_bytes(b"")
-    assert not locate.has("head", (tmp_path,))
+    assert locate.find_all((there, form, public), (tmp_path,)) is None
     with pytest.raises(
         MissingWeights, match="(?s)b.bin.*second; by a form.*Fill in the form\n.*c.bin.*models get c"
     ) as refused:
-        locate.require("head", (tmp_path,))
+        locate.require("head", (there, form, public), (tmp_path,))
     assert "a.bin" not in str(refused.value)
     for file in ("b.bin", "c.bin"):
         (tmp_path / file).write_bytes(b"")
-    assert locate.has("head", (tmp_path,))
-    assert locate.require("head", (tmp_path,)) == {f"{x}.bin": tmp_path / f"{x}.bin" for x in "abc"}
+    assert locate.require("head", (there, form, public), (tmp_path,)) == tuple(tmp_path / f"{x}.bin" for x in "abc")
 
 
 def test_the_generator_in_the_package_draws_heads_and_its_encoder_knows_them(tmp_path: Path) -> None:
@@ -313,3 +318,64 @@ def test_the_generator_in_the_package_draws_heads_and_its_encoder_knows_them(tmp
         error = (own - picture).abs().mean()
         assert float(error) < 0.6 * float((mean[0] - picture).abs().mean())
         assert float(error) < 0.7 * float((other - picture).abs().mean())
+
+
+def test_a_folder_that_a_user_names_goes_before_the_rank_of_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named, own = tmp_path / "named", tmp_path / "own"
+    for folder, file in ((named, "stylegan2-ffhq-256x256.pkl"), (own, "stylegan2-ffhq-config-f.pkl")):
+        folder.mkdir()
+        touched(folder, file)
+    monkeypatch.setenv("OSTEC_WEIGHTS", str(own))
+    source = find_generator(weights_folders(named))
+    assert source is not None and source.paths == (named / "stylegan2-ffhq-256x256.pkl",)
+    touched(named, "ffhq.pkl")
+    source = find_generator(weights_folders(named))
+    assert source is not None and source.paths == (named / "ffhq.pkl",)
+
+
+def test_a_file_in_the_folder_goes_before_one_a_folder_deeper(tmp_path: Path) -> None:
+    (tmp_path / "archive").mkdir()
+    touched(tmp_path / "archive", "ffhq.pkl")
+    assert locate.find("ffhq.pkl", (tmp_path,)) == tmp_path / "archive" / "ffhq.pkl"
+    touched(tmp_path, "ffhq.pkl")
+    assert locate.find("ffhq.pkl", (tmp_path,)) == tmp_path / "ffhq.pkl"
+
+
+@pytest.mark.parametrize("layout", ["stylegan2_ada_32px.pkl", "stylegan2_tf_32px.pkl"])
+def test_a_named_generator_is_used_whatever_it_is_called(tmp_path: Path, layout: str) -> None:
+    own = shutil.copy(GOLDEN / layout, tmp_path / "own.bin")
+    touched(tmp_path, "ffhq.pkl")
+    selection = select_parts(weights_dir=tmp_path, generator=Path(own))
+    assert selection.names["completer"] == "projection" and "own.bin" in selection.statement
+    assert "own.bin" in selection.licences and "ffhq.pkl" not in selection.licences
+    parts = ostec.load_parts(weights_dir=tmp_path, generator=own)
+    assert isinstance(parts.completer, ProjectionCompleter) and parts.completer.search.generator.resolution == 32
+    with pytest.raises(BadSettings, match="mirror"):
+        select_parts("mirror", generator=Path(own))
+
+
+def test_a_named_generator_of_a_known_file_is_known(tmp_path: Path) -> None:
+    source = named_generator(touched(tmp_path, "ffhq.pkl") / "ffhq.pkl")
+    assert source.entry.name == "stylegan2-ffhq-ada"
+
+
+@pytest.mark.parametrize(("content", "word"), [(None, "no such file"), (b"<html>", "own.pkl")])
+def test_a_named_generator_that_is_none_is_a_set_up_error(
+    tmp_path: Path, content: bytes | None, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if content is not None:
+        (tmp_path / "own.pkl").write_bytes(content)
+    places = ["--source_dir", str(demo_photo()), "--save_dir", str(tmp_path / "out")]
+    assert main(["run", *places, "--generator", str(tmp_path / "own.pkl")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert word in line
+
+
+def test_the_encoder_of_one_generator_is_not_used_with_another(package: Path, tmp_path: Path) -> None:
+    save_file(encoder_tensors(num_ws=8, width=8, halvings=3), package / "face_encoder.safetensors")
+    touched(tmp_path, "resnet_18_20191231.h5")
+    assert "face_encoder.safetensors" in files_of(tmp_path) and "resnet_18_20191231.h5" not in files_of(tmp_path)
+    shutil.copy(GOLDEN / "stylegan2_ada_32px.pkl", tmp_path / "ffhq.pkl")
+    assert "resnet_18_20191231.h5" in files_of(tmp_path) and "face_encoder.safetensors" not in files_of(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import threading
@@ -21,7 +22,7 @@ from ostec.errors import BadWeights, CannotDownload, CannotWrite
 from ostec.weights.catalogue import WeightFile
 from ostec.weights.download import check_downloaded, download
 
-DATA = save({"weight": torch.arange(40_000, dtype=torch.float32)})
+DATA = save({"weight": torch.rand(40_000, generator=torch.Generator().manual_seed(0))})
 
 
 @dataclass
@@ -32,6 +33,7 @@ class Server:
     data: bytes = DATA
     behaviours: list[str] = field(default_factory=lambda: ["honest"])
     ranges: list[str] = field(default_factory=list)
+    etag: str = ""
 
     def entry(self, **changes: str) -> WeightFile:
         return replace(WeightFile("w", "w.safetensors", "weights", "CC0", self.url), **changes)
@@ -47,17 +49,26 @@ def server() -> Iterator[Server]:
             asked = self.headers.get("Range", "")
             state.ranges.append(asked)
             start = int(asked[len("bytes=") : -1]) if asked and behaviour != "no ranges" else 0
-            if behaviour.isdigit() or start > len(state.data):
+            accepts = "gzip" in self.headers.get("Accept-Encoding", "")
+            compresses = behaviour.startswith("always gzip") or (behaviour.startswith("gzip") and accepts)
+            stored = gzip.compress(state.data) if compresses else state.data  # ranges are of what is sent
+            if behaviour.isdigit() or start > len(stored):
                 self.send_error(int(behaviour) if behaviour.isdigit() else 416)
                 return
-            body = state.data[start:]
+            if asked and self.headers.get("If-Range", state.etag) != state.etag:
+                asked, start = "", 0
+            body = stored[start:]
             self.send_response(206 if asked and behaviour != "no ranges" else 200)
+            if state.etag:
+                self.send_header("ETag", state.etag)
+            if compresses:
+                self.send_header("Content-Encoding", "gzip")
             if asked:
-                self.send_header("Content-Range", f"bytes {start}-{len(state.data) - 1}/{len(state.data)}")
+                self.send_header("Content-Range", f"bytes {start}-{len(stored) - 1}/{len(stored)}")
             if behaviour != "no length":
                 self.send_header("Content-Length", str(len(body) + (1000 if behaviour == "longer" else 0)))
             self.end_headers()
-            whole = behaviour not in ("cut", "stall")
+            whole = not behaviour.endswith("cut") and behaviour != "stall"
             self.wfile.write(body if whole else body[: len(body) // 2])
             if behaviour == "stall":
                 self.wfile.flush()
@@ -90,6 +101,13 @@ def fetch(entry: WeightFile, folder: Path) -> Path:
         ["503", "honest"],
         ["cut", "no ranges"],
         ["cut", "416", "honest"],
+        ["gzip"],
+        ["gzip cut", "gzip"],
+        ["gzip cut", "gzip cut", "gzip cut", "gzip"],
+        ["always gzip"],
+        ["always gzip cut", "always gzip cut", "always gzip"],
+        ["cut", "always gzip", "honest"],
+        ["always gzip cut", "honest"],
     ],
     ids=lambda b: "-".join(b),
 )
@@ -109,6 +127,30 @@ def test_what_broke_off_is_gone_on_with(server: Server, tmp_path: Path) -> None:
     assert have > 0.5 * len(DATA)
     assert fetch(server.entry(), tmp_path).read_bytes() == DATA
     assert server.ranges[0] == "" and server.ranges[-1] == f"bytes={have}-"
+
+
+def test_what_a_server_compresses_against_the_request_is_not_resumed(server: Server, tmp_path: Path) -> None:
+    server.behaviours = ["always gzip cut"]
+    with pytest.raises(CannotDownload):
+        fetch(server.entry(), tmp_path)
+    assert set(server.ranges) == {""} and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("etag", ['"one"', 'W/"one"', ""])
+def test_a_file_that_has_changed_is_not_resumed_where_the_server_can_tell(
+    server: Server, etag: str, tmp_path: Path
+) -> None:
+    server.etag, server.behaviours = etag, ["cut"] * 5 + ["honest"]
+    with pytest.raises(CannotDownload):
+        fetch(server.entry(), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "w.safetensors.part",
+        *(["w.safetensors.part.etag"] if etag == '"one"' else []),
+    }
+    if etag == '"one"':
+        server.etag, server.data = '"two"', save({"weight": torch.zeros(30_000)})
+    assert fetch(server.entry(), tmp_path).read_bytes() == server.data
+    assert {path.name for path in tmp_path.iterdir()} == {"w.safetensors", "w.safetensors.sha256"}
 
 
 def test_a_file_that_is_there_is_not_asked_for(server: Server, tmp_path: Path) -> None:

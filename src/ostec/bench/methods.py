@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import torch
 
@@ -10,7 +11,8 @@ from ostec.bench.baselines import MeanFaceCompleter, NearestCompleter, PlainSkin
 from ostec.completion.prior.face_prior import load_face_prior
 from ostec.errors import BadSettings, UnknownComponent
 from ostec.interfaces import Completer
-from ostec.registry.components import COMPLETERS, build
+from ostec.registry.components import build
+from ostec.registry.table import rows
 from ostec.texture.fill import push_pull
 
 
@@ -31,8 +33,10 @@ BASELINES: Mapping[str, Callable[[], Completer]] = {
 """Name -> what builds it."""
 
 
-def load_methods(names: Sequence[str]) -> dict[str, Completer]:
-    """The completers by name, in this order.
+def load_methods(
+    names: Sequence[str], weights_dir: Path | None = None, device: str = "cpu", generator: Path | None = None
+) -> dict[str, Completer]:
+    """The completers by name, in this order, with the weight files of a folder, on a device, with a named generator.
 
     Raises `UnknownComponent`, `BadSettings` where a name comes twice or none is given, and what building them raises.
     """
@@ -43,9 +47,12 @@ def load_methods(names: Sequence[str]) -> dict[str, Completer]:
     for name in names:
         if name not in known_methods():
             raise UnknownComponent(f"no method is called {name!r}; there is {', '.join(known_methods())}.")
-    return {name: BASELINES[name]() if name in BASELINES else build("completer", name) for name in names}
+    return {
+        name: BASELINES[name]() if name in BASELINES else build("completer", name, weights_dir, device, generator)
+        for name in names
+    }
 
 
 def known_methods() -> list[str]:
     """Every name that `load_methods` takes."""
-    return sorted({*BASELINES, *COMPLETERS})
+    return sorted({*BASELINES, *(entry.name for entry in rows("completer"))})

@@ -15,12 +15,6 @@ from ostec.interfaces import Parts
 from ostec.types import Reconstruction
 
 _PORTRAIT_PX = 192
-_IDENTITY = "mobilefacenet_arcface.safetensors"
-_OTHER_LPIPS = (
-    ("alexnet-owt-7be5be79.pth", "lpips_v0.1_alex.safetensors"),
-    ("squeezenet1_1-b8a52dc0.pth", "lpips_v0.1_squeeze.safetensors"),
-)
-"""Trunk and heads, best first, where there is no LPIPS with a VGG16."""
 
 
 @dataclass(frozen=True)
@@ -48,19 +42,17 @@ class MetricNetworks:
 def load_metric_networks(weights_dir: Path | None) -> MetricNetworks:
     """The networks whose files lie in one of the weights folders. Raises `BadWeights`."""
     from ostec.networks.identity import identity_similarity
-    from ostec.networks.lpips import load_lpips
-    from ostec.networks.mobilefacenet import load_mobilefacenet
-    from ostec.registry.sources import LPIPS, Source, first_found
-    from ostec.weights.locate import find, weights_folders
+    from ostec.registry.sources import find_source
+    from ostec.registry.table import row, rows
+    from ostec.weights.locate import weights_folders
 
     identity, folders = None, weights_folders(weights_dir)
-    if path := find(_IDENTITY, folders):
-        net = load_mobilefacenet(path)
+    if source := find_source([row("identity", "mobilefacenet")], folders):
+        net = source.load()
 
         def compare(first: Tensor, second: Tensor, points: Tensor, points_second: Tensor) -> float:
             return identity_similarity(net, first, second, points, points_second)
 
         identity = compare
-    others = (Source((trunk, heads), load_lpips) for trunk, heads in _OTHER_LPIPS)
-    found = first_found((*LPIPS, *others), folders)
+    found = find_source(rows("perception"), folders)
     return MetricNetworks(identity, found.load() if found else None)

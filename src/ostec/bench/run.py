@@ -26,6 +26,7 @@ from ostec.errors import BadPhoto, BadSettings
 from ostec.files.photos import cannot_write, encode_sheet, find_photos, load_photo, write_atomically
 from ostec.pipeline import find_faces
 from ostec.registry import components
+from ostec.registry.device import pick_device
 from ostec.settings import Settings
 from ostec.types import Photo
 
@@ -56,7 +57,10 @@ class BenchOptions:
     texture_size: int = 256
     seed: int = 0
     weights_dir: Path | None = None
-    """Folder with the networks that compare faces."""
+    """Folder with weight files, looked into before the usual ones."""
+    generator: Path | None = None
+    """File of the generator that `projection` searches; by default the best one there."""
+    device: str = "auto"
     yaws_deg: tuple[float, ...] = ()
     """For `hold-out`: only these yaws, without the harder variants."""
 
@@ -124,8 +128,11 @@ def run_completion(options: BenchOptions, say: Listener = _ignore, complain: Lis
         check_writable(path)
     settings = Settings(mode="soft", texture_size=options.texture_size, seed=options.seed)
     sources = find_sources(options.source_dir, options.limit, scans=options.protocol == "scan")
-    parts = components.load_parts(weights_dir=options.weights_dir)
-    methods, networks = load_methods(options.methods), load_metric_networks(options.weights_dir)
+    device, _ = pick_device(options.device)
+    own = "auto" if options.protocol == "re-photo" else "mirror"  # only re-photo makes use of the parts' own completer
+    parts = components.load_parts(completer=own, device=device, weights_dir=options.weights_dir)
+    methods = load_methods(options.methods, options.weights_dir, device, options.generator)
+    networks = load_metric_networks(options.weights_dir)
     setup = Setup(methods, parts, networks, settings, Gallery(), options.yaws_deg)
     outcome = Outcome(options)
     try:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ostec._version import __version__
 from ostec.errors import CannotWrite
+from ostec.files.photos import cannot_write
 from ostec.settings import Settings
 
 _ENDINGS = (".png", ".obj", ".mtl", ".glb", ".npz", ".json", "_frontal.png", "_sheet.jpg", "_search.gif")
@@ -17,13 +20,14 @@ _ENDINGS = (".png", ".obj", ".mtl", ".glb", ".npz", ".json", "_frontal.png", "_s
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the files of a photo must have been made with to be left as they are."""
+class Expected:
+    """What the files of a photo must have been made with, by this version of the package, to be left as they are."""
 
     settings: Settings
     components: Mapping[str, str]
-    licences: Mapping[str, str]
-    """The weight files, by name."""
+    device: str
+    weights: Mapping[str, str]
+    """Weight file -> fingerprint."""
     formats: tuple[str, ...]
     all_faces: bool
 
@@ -35,22 +39,24 @@ class ResultsFolder:
         self.save_dir = save_dir
         self._inputs = {key for file in inputs if (key := _file_key(file))}
 
-    def files_if_done(self, photo: Path, name: str, asked: Asked) -> tuple[str, ...] | None:
+    def files_if_done(self, photo: Path, name: str, expected: Expected) -> tuple[str, ...] | None:
         """What an earlier run wrote for this photo, if nothing is missing and all of it would come out the same."""
         report = self._report(name)
-        if report is None or (asked.all_faces and report.get("faces") != "all"):
+        if report is None or (expected.all_faces and report.get("faces") != "all"):
             return None
         wanted = {
+            "version": __version__,
             "sha256": hashlib.sha256(photo.read_bytes()).hexdigest(),
-            "settings": json.loads(json.dumps(asdict(asked.settings))),
-            "components": dict(asked.components),
-            "licences": dict(asked.licences),
+            "settings": json.loads(json.dumps(asdict(expected.settings))),
+            "components": dict(expected.components),
+            "device": expected.device,
+            "weights": dict(expected.weights),
         }
         files: list[str] = []
-        for face in report.get("face_names", [name]) if asked.all_faces else [name]:
+        for face in report.get("face_names", [name]) if expected.all_faces else [name]:
             report = self._report(face) or {}
             made = report.get("files", {})
-            if any(report.get(key) != value for key, value in wanted.items()) or not set(asked.formats) <= set(made):
+            if any(report.get(key) != value for key, value in wanted.items()) or not set(expected.formats) <= set(made):
                 return None
             files += made.values()
         return tuple(files) if all((self.save_dir / file).is_file() for file in files) else None
@@ -69,6 +75,22 @@ class ResultsFolder:
                     "choose another save_dir."
                 )
 
+    def remove_earlier(self, name: str, face_names: Sequence[str]) -> None:
+        """Delete the files that the report of an earlier run lists for `name`, so that none stays beside a newer
+        result; also those of the photo's further faces, unless they are in `face_names`. Raises `CannotWrite`."""
+        names = [face for face in (self._report(name) or {}).get("face_names", []) if _is_further_face(face, name)]
+        for face in (*(face for face in names if face not in face_names), name):
+            report = self._report(face)
+            if report is None:
+                continue
+            listed = [file for file in report.get("files", {}).values() if _is_of(file, face)]
+            for path in (self.save_dir / file for file in (*listed, f"{face}.json")):
+                if _file_key(path) not in self._inputs:
+                    try:
+                        path.unlink(missing_ok=True)
+                    except OSError as error:
+                        raise cannot_write(path, error) from error
+
     def _report(self, name: str) -> dict[str, Any] | None:
         """A `NAME.json` of ours, or None."""
         try:
@@ -76,6 +98,15 @@ class ResultsFolder:
         except (OSError, ValueError):
             return None
         return report if isinstance(report, dict) and "sha256" in report else None
+
+
+def _is_of(file: str, name: str) -> bool:
+    """Whether a file is called as those of `name` are."""
+    return bool(re.fullmatch(r"(_[a-z]+)?\.[a-z]+", file.removeprefix(name))) and file.startswith(name)
+
+
+def _is_further_face(face: str, name: str) -> bool:
+    return bool(re.fullmatch(r"_face\d+", face.removeprefix(name))) and face.startswith(name)
 
 
 def _file_key(path: Path) -> tuple[int, int] | None:

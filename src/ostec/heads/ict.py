@@ -19,11 +19,10 @@ from ostec.geometry.align import fit_similarity_3d
 from ostec.geometry.camera import angles_deg, to_pixels
 from ostec.geometry.mesh import sphere
 from ostec.heads.facemesh import face_points, load_facemesh_model
-from ostec.heads.ict_files import MODEL_FILE, TOPOLOGY_FILE, Shapes, read_shapes
+from ostec.heads.ict_files import TOPOLOGY_FILE, Shapes, read_shapes
 from ostec.heads.ict_fit import Array, Index, PointFit, PointModel, fit_points
 from ostec.networks.facemesh_net import FaceMeshNet, load_facemesh_net
 from ostec.types import Camera, Detection, FacePart, Landmarks, Mesh, Photo, Reconstruction, Shape, Topology
-from ostec.weights.locate import require, weights_folders
 from ostec.weights.shipped import read_arrays
 
 UNIT_M = 0.01
@@ -197,9 +196,8 @@ def point_model(
     )
 
 
-def load_ict_reconstructor(weights_dir: Path | None, device: str) -> ICTReconstructor:
-    """With the model in the weights folder, on the CPU whatever `device`. Raises `MissingWeights`, `BadWeights`."""
-    path = require("ict", weights_folders(weights_dir))[MODEL_FILE]
+def load_ict_reconstructor(path: Path) -> ICTReconstructor:
+    """With the model in a packed ICT-FaceKit file. Raises `MissingWeights`, `BadWeights`."""
     return ICTReconstructor(load_facemesh_net(), read_ict_model(path))
 
 
@@ -208,14 +206,12 @@ def read_ict_model(path: Path, topology_path: Path = TOPOLOGY_FILE) -> ICTModel:
     return ict_model(read_shapes(path), read_arrays(topology_path))
 
 
-def neutral_head() -> Mesh:
-    """The head fitted to FaceMesh's mean face, without a texture; all its parts are paintable.
-
-    Raises `MissingWeights`, `BadWeights`.
-    """
+def neutral_head(path: Path) -> Mesh:
+    """The head in a packed ICT-FaceKit file, fitted to FaceMesh's mean face, without a texture; all its parts are
+    paintable. Raises `MissingWeights`, `BadWeights`."""
     mean = load_facemesh_model().face_mean * torch.tensor([1.0, -1.0, -1.0])
     points = mean * (_NEUTRAL_PX / _HEAD_M) + torch.tensor([_NEUTRAL_PX / 2, _NEUTRAL_PX / 2, 0.0])
-    model = load_ict_reconstructor(None, "cpu").model
+    model = read_ict_model(path)
     head = fit_head(model, points, 1.0, (_NEUTRAL_PX, _NEUTRAL_PX))
     complete = replace(head.topology, paintable=torch.ones_like(head.topology.paintable), parts=None)
     return Mesh(Shape(head.vertices, complete), None, "ict")

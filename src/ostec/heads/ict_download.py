@@ -1,4 +1,4 @@
-"""ICT-FaceKit from its public OBJ files: one for each shape, packed into one file."""
+"""ICT-FaceKit from its public OBJ files, one per shape, packed into one file."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from ostec.errors import BadWeights, CannotWrite
 from ostec.heads.ict_files import EXPRESSIONS, IDENTITIES, VERTICES
 from ostec.weights.catalogue import WeightFile
-from ostec.weights.download import sha256, transfer
+from ostec.weights.download import fetch, sha256
 
 NEUTRAL = "generic_neutral_mesh"
 SHAPES = (NEUTRAL, *(f"identity{k:03d}" for k in range(IDENTITIES)), *EXPRESSIONS)
-"""The OBJ files of `FaceXModel` that are made use of, without their ending."""
+"""The OBJ files of `FaceXModel` that are used, without their suffix."""
 _LARGEST_BYTES = 1 << 25
 
 
@@ -66,7 +66,7 @@ def _fetch(url: str, parts: Path, name: str, tell: Callable[[int, int], object],
     target, part = parts / f"{name}.npy", parts / f"{name}.obj"
     if target.is_file():
         return 0
-    transfer(url, part, tell, pause_s)
+    fetch(url, part, tell, pause_s)
     size = part.stat().st_size
     try:
         if size > _LARGEST_BYTES:

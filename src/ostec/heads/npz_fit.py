@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +26,6 @@ from ostec.heads.given_fits import (
 from ostec.heads.ostec_topology import load_topology
 from ostec.types import Camera, Detection, Photo, Reconstruction, Topology
 from ostec.weights.archives import read_npz
-from ostec.weights.locate import require, weights_folders
 
 _KEYS = (
     *("vertices", "faces", "uv", "uv_faces", "paintable", "landmark_vertices", "landmarks_px"),
@@ -41,9 +40,10 @@ FitArrays = Mapping[str, NDArray[Any]]
 class FitFileReconstructor:
     """Reads the fit from a file instead of computing one."""
 
-    def __init__(self, weights_dir: Path | None = None) -> None:
-        """`weights_dir` may hold the original's mesh, for fits on that mesh that have no triangles of their own."""
-        self._weights_dir = weights_dir
+    def __init__(self, find_topology: Callable[[], Sequence[Path]]) -> None:
+        """`find_topology` gives the files of the original's mesh, for fits on that mesh that have no triangles of their
+        own; it is called for the first of these and may raise `MissingWeights`."""
+        self._find_topology = find_topology
         self._original: Topology | None = None
         self._last: Topology | None = None
 
@@ -69,7 +69,7 @@ class FitFileReconstructor:
         """The same object as for the previous fit if the mesh is the same, because charts are cached per object."""
         if "faces" not in fit:
             if self._original is None:
-                self._original = load_topology(require("ganfit", weights_folders(self._weights_dir)))
+                self._original = load_topology({path.name: path for path in self._find_topology()})
             if len(self._original.paintable) != len(vertices):
                 raise ValueError(
                     f"it lacks 'faces'; only fits on the original's mesh may, but that has "
@@ -184,6 +184,6 @@ def _same(a: Topology, b: Topology) -> bool:
     return all(torch.equal(getattr(a, name), getattr(b, name)) for name in names)
 
 
-def load_fit_file_reconstructor(weights_dir: Path | None, device: str) -> FitFileReconstructor:
-    """Needs no files of its own."""
-    return FitFileReconstructor(weights_dir)
+def load_fit_file_reconstructor(find_topology: Callable[[], Sequence[Path]]) -> FitFileReconstructor:
+    """Needs no files but those of `find_topology`, and them only for some fits."""
+    return FitFileReconstructor(find_topology)

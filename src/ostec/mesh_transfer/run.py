@@ -16,8 +16,9 @@ from ostec.files.results import save_transfer
 from ostec.interfaces import Detector, Reconstructor
 from ostec.mesh_transfer.sheet import draw_transfer
 from ostec.mesh_transfer.texture_transfer import detected_pairs, given_pairs, transfer_texture
-from ostec.registry.components import HEADS, build, neutral_head
+from ostec.registry.components import build, head_names, neutral_head
 from ostec.types import Mesh, Result, TransferResult
+from ostec.weights.locate import weights_folders
 
 _LAYOUT = "Write a line for each point: x y z on the source, then x y z on the target."
 
@@ -27,15 +28,19 @@ def transfer(
     target: str | Path | Mesh,
     texture_size: int = 1024,
     landmarks: str | Path | None = None,
+    weights_dir: str | Path | None = None,
 ) -> TransferResult:
     """Carry a texture over to another mesh.
 
     `source` is a `Result`, or an .obj or .glb file with a texture; `target` is such a file with UVs, with or without a
-    texture, in any unit and orientation, or a name in `HEADS` of the registry. FaceMesh finds the face on both; where
-    it cannot, `landmarks` is a text file of corresponding points, x y z on the source and x y z on the target in each
-    line. Raises `BadGeometry`, `BadPhoto`, `BadSettings`, `NoFace`.
+    texture, in any unit and orientation, or "mediapipe" or "ict" for that model's neutral head (the file of "ict" is
+    looked for in `weights_dir` first). FaceMesh finds the face on both; where it cannot, `landmarks` is a text file of
+    corresponding points, x y z on the source and x y z on the target in each line. Raises `BadGeometry`, `BadPhoto`,
+    `BadSettings`, `MissingWeights`, `NoFace`.
     """
-    meshes = source_mesh(source), target_mesh(target)
+    folder = None if weights_dir is None else Path(weights_dir)
+    weights_folders(folder)
+    meshes = source_mesh(source), target_mesh(target, folder)
     if landmarks is not None:
         pairs = given_pairs(read_landmarks(Path(landmarks)))
     else:
@@ -50,11 +55,11 @@ def source_mesh(given: str | Path | Mesh | Result) -> Mesh:
     return given if isinstance(given, Mesh) else read_mesh(Path(given), needs_texture=True)
 
 
-def target_mesh(given: str | Path | Mesh) -> Mesh:
-    """A mesh from a file, or a reconstructor's neutral head by name. Raises `BadGeometry`."""
+def target_mesh(given: str | Path | Mesh, weights_dir: Path | None = None) -> Mesh:
+    """A mesh from a file, or a reconstructor's neutral head by name. Raises `BadGeometry`, `MissingWeights`."""
     if isinstance(given, Mesh):
         return given
-    return neutral_head(str(given)) if str(given) in HEADS else read_mesh(Path(given))
+    return neutral_head(str(given), weights_dir) if str(given) in head_names() else read_mesh(Path(given))
 
 
 def read_landmarks(path: Path) -> Tensor:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ostec.errors import BadWeights
+from ostec.networks.precision import bfloat16_is_native
 from ostec.networks.stylegan2_fused import FixedParts, FusedLayer, kernels
 from ostec.weights.tensors import fill, size_of
 
@@ -130,7 +131,12 @@ class Generator(nn.Module):
         return picture
 
     def reduced(self) -> Generator:
-        """The same generator, on the same weights, in bfloat16: for all but the last steps of a search on a GPU."""
+        """The same generator in bfloat16 where its GPU computes in that natively, else itself: for all but the last
+        steps of a search."""
+        return self.in_bfloat16() if bfloat16_is_native(self.w_avg.device) else self
+
+    def in_bfloat16(self) -> Generator:
+        """The same generator, on the same weights, with convolutions in bfloat16."""
         other = copy(self)
         other.conv_dtype = torch.bfloat16
         return other

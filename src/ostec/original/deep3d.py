@@ -31,7 +31,6 @@ from ostec.original.bfm import BaselModel, load_bfm
 from ostec.original.matlab_files import read_matrices
 from ostec.original.resnet50 import ResNet50
 from ostec.types import Camera, Detection, Landmarks, Photo, Reconstruction, Topology
-from ostec.weights.locate import require, weights_folders
 from ostec.weights.open import expecting, read_stored
 from ostec.weights.tensors import require_finite
 
@@ -189,9 +188,10 @@ def load_standard_points(path: Path) -> Tensor:
     return five_points(torch.from_numpy(landmarks.astype(np.float64)))
 
 
-def load_deep3d_reconstructor(weights_dir: Path | None, device: str) -> Deep3DReconstructor:
-    """With the files of `weights.catalogue.PARTS`. Raises `MissingWeights` naming each that is absent, `BadWeights`."""
-    files = require("deep3d", weights_folders(weights_dir))
+def load_deep3d_reconstructor(*paths: Path, device: str) -> Deep3DReconstructor:
+    """With its eleven files: regressor, standard face, Basel Face Model and the original's mesh; they are told apart
+    by their public names. Raises `MissingWeights`, `BadWeights`."""
+    files = {path.name: path for path in paths}
     net = load_deep3d_net(files["epoch_latest.pth"])
     topology = load_topology(files)
     model = load_bfm(files, *net.sizes[:2])

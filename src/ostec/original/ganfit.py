@@ -30,7 +30,6 @@ from ostec.heads.given_fits import (
 )
 from ostec.heads.ostec_topology import load_topology
 from ostec.types import Camera, Detection, Photo, Reconstruction, Topology
-from ostec.weights.locate import require, weights_folders
 from ostec.weights.open import expecting, read_stored
 from ostec.weights.pickles import array, attributes, entries
 
@@ -115,6 +114,6 @@ def _require_near(complaint: str, found: Tensor, wanted: Tensor) -> None:
         raise ValueError(f"{complaint}: off by {float(error / size):.1%} of the face")
 
 
-def load_ganfit_reconstructor(weights_dir: Path | None, device: str) -> GanfitReconstructor:
-    """With the original's mesh. Raises `MissingWeights` naming each file that is absent, `BadWeights`."""
-    return GanfitReconstructor(load_topology(require("ganfit", weights_folders(weights_dir))))
+def load_ganfit_reconstructor(*topology: Path) -> GanfitReconstructor:
+    """With the four files of the original's mesh. Raises `MissingWeights`, `BadWeights`."""
+    return GanfitReconstructor(load_topology({path.name: path for path in topology}))

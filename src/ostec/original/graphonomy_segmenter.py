@@ -32,9 +32,7 @@ from ostec.masking.skin import (
 from ostec.original.graphonomy import Graphonomy, load_graphonomy, parse
 from ostec.original.graphonomy_graphs import CLASSES
 from ostec.types import Photo, Reconstruction, SkinMask
-from ostec.weights.locate import require, weights_folders
 
-FILE = "inference.pth"
 _SKIN = torch.tensor([CLASSES.index(name) for name in ("face", "torso skin")])
 _COVERING = torch.tensor([CLASSES.index(name) for name in ("hair", "hat", "sunglasses")])
 _ORIGINAL_PX = 1120
@@ -93,18 +91,14 @@ def _resized(mask: Tensor, side_px: int) -> Tensor:
     return F.interpolate(mask[None, None].float(), size, mode="bilinear", align_corners=False)[0, 0] > 0.5
 
 
-def load_graphonomy_segmenter(weights_dir: Path | None, device: str) -> GraphonomySegmenter:
+def load_graphonomy_segmenter(path: Path, device: str) -> GraphonomySegmenter:
     """At 256 px, as the original sees. Raises `MissingWeights`, `BadWeights`."""
-    return GraphonomySegmenter(_load_net(weights_dir), device=device)
+    return GraphonomySegmenter(load_graphonomy(path), device=device)
 
 
-def load_sharp_graphonomy_segmenter(weights_dir: Path | None, device: str) -> GraphonomySegmenter:
+def load_sharp_graphonomy_segmenter(path: Path, device: str) -> GraphonomySegmenter:
     """At 512 px for the borders, averaged with 256 px, since heads that fill a large picture are rare in CIHP.
 
     Raises `MissingWeights`, `BadWeights`.
     """
-    return GraphonomySegmenter(_load_net(weights_dir), 512, (0.5, 1.0), device)
-
-
-def _load_net(weights_dir: Path | None) -> Graphonomy:
-    return load_graphonomy(require("graphonomy", weights_folders(weights_dir))[FILE])
+    return GraphonomySegmenter(load_graphonomy(path), 512, (0.5, 1.0), device)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -19,26 +18,23 @@ from ostec.geometry.raster import rasterise
 from ostec.interfaces import Generator, IdentityNet, LossNetworks
 from ostec.landmarks.facemesh_landmarks import load_mesh_landmarks
 from ostec.networks.identity import embeddings
-from ostec.registry import sources
+from ostec.registry.sources import WeightSource
 from ostec.types import Photo
-from ostec.weights.catalogue import PARTS, SMALL_GENERATOR
-from ostec.weights.locate import require_generator, weights_folders
 
-_LOOK_PX, _LEAST_PX = 256, 32
-_SMALL_TRAITS = GeneratorTraits(portraits=False, finest_px=3, guess_trust=0.4)
+_DETECTION_PX, _LEAST_PX = 256, 32
+_SMALL, _SMALL_TRAITS = "small", GeneratorTraits(portraits=False, finest_px=3, guess_trust=0.4)
 _NO_FACES = "no face is found in the picture of its mean latent. Views are as good as it knows faces; use one of FFHQ."
 
 
-def load_projection_completer(weights_dir: Path | None, device: str) -> ProjectionCompleter:
-    """With the first files for each network that are there. Raises `MissingWeights`, `BadWeights`."""
-    folders = weights_folders(weights_dir)
-    require_generator(folders)
-    found = sources.chosen(folders)
-    source = found.pop("generator")
+def load_projection_completer(sources: Mapping[str, WeightSource], device: str) -> ProjectionCompleter:
+    """With the networks in `sources`: kind -> source, of which "generator" is required. Raises `BadWeights`."""
+    source = sources["generator"]
+    path = source.paths[0]
     generator, discriminator = (net and net.to(device) for net in source.load())
     if generator.resolution < _LEAST_PX:
-        raise BadWeights(f"{source.paths[0]} makes pictures of {generator.resolution} px; {_LEAST_PX} are the least.")
-    networks = {name: source.load().to(device).requires_grad_(False) for name, source in found.items()}
+        raise BadWeights(f"{path} makes pictures of {generator.resolution} px; {_LEAST_PX} are the least.")
+    others = ((kind, other.load()) for kind, other in sources.items() if other is not source)
+    networks = {kind: net.to(device).requires_grad_(False) for kind, net in others}
     loss_networks = LossNetworks(
         landmarks=load_mesh_landmarks(device),
         heat_maps=networks.get("heat_maps"),
@@ -46,24 +42,17 @@ def load_projection_completer(weights_dir: Path | None, device: str) -> Projecti
         perception=networks.get("perception"),
         discriminator=discriminator if discriminator and discriminator.resolution == generator.resolution else None,
     )
-    remarks = () if makes_faces(generator) else (f"{source.paths[0].name}: {_NO_FACES}",)
+    remarks = () if makes_faces(generator) else (f"{path.name}: {_NO_FACES}",)
     search = ViewSearch(generator, loss_networks, networks.get("encoder"))
-    traits = _SMALL_TRAITS if source.paths[0].name == SMALL_GENERATOR.file else PORTRAITS
+    traits = _SMALL_TRAITS if source.entry.name == _SMALL else PORTRAITS
     return ProjectionCompleter(search, load_prior_completer(), rasterise, remarks, traits)
-
-
-def licences(part: str, weights_dir: Path | None) -> Mapping[str, str]:
-    """File -> licence, of the weight files that a part would use."""
-    if part in PARTS:
-        return {entry.file: entry.licence for entry in PARTS[part]}
-    return sources.licences(weights_folders(weights_dir))
 
 
 @torch.no_grad()
 def makes_faces(generator: Generator) -> bool:
     """Whether a face is found in the picture of the mean latent."""
     mean = generator.synthesis(generator.w_avg.expand(1, generator.num_ws, -1)) / 2 + 0.5
-    picture = F.interpolate(mean, (_LOOK_PX, _LOOK_PX), mode="bicubic", antialias=True)[0]
+    picture = F.interpolate(mean, (_DETECTION_PX, _DETECTION_PX), mode="bicubic", antialias=True)[0]
     return bool(load_detector()(Photo(picture.clamp(0, 1).cpu(), "the generator's mean picture")))
 
 

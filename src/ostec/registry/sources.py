@@ -1,97 +1,104 @@
-"""Which files the networks of the projection completer are read from: the one place that decides it."""
+"""Which files the parts and networks are read from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ostec.landmarks.fan import load_fan
-from ostec.networks.face_encoder import load_face_encoder
-from ostec.networks.iresnet import load_iresnet
-from ostec.networks.iresnet_onnx import load_iresnet_onnx
-from ostec.networks.lpips import load_lpips
-from ostec.networks.mobilefacenet import load_mobilefacenet
-from ostec.networks.stylegan2_files import load_networks
-from ostec.original.iresnet_npy import load_iresnet_npy
-from ostec.original.lpips_nvidia import load_nvidia_lpips
-from ostec.original.style_encoder import load_style_encoder
+from ostec.errors import MissingWeights
+from ostec.registry.table import PartEntry, resolve, row, rows
 from ostec.weights import locate
-from ostec.weights.catalogue import ENCODER, GENERATORS, LANDMARKS, LIBRARY, SMALL_ENCODER, SMALL_GENERATOR
-from ostec.weights.locate import find
+from ostec.weights.catalogue import WeightFile
+
+_GENERATOR = "generator"
 
 
 @dataclass(frozen=True)
-class Source:
-    """Files that together hold a network."""
+class WeightSource:
+    """A row of the table, and the paths of its files, which are all there."""
 
-    files: tuple[str, ...]
-    read: Callable[..., Any]
-    """Takes their paths. Raises `BadWeights`."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """A source all of whose files are there."""
-
+    entry: PartEntry
     paths: tuple[Path, ...]
-    read: Callable[..., Any]
 
     def load(self) -> Any:
-        """What `read` gives. Raises `BadWeights`."""
-        return self.read(*self.paths)
+        """The network. Raises `BadWeights`."""
+        return resolve(self.entry.factory)(*self.paths)
+
+    def files(self) -> list[tuple[WeightFile, Path]]:
+        """Each file, and where it lies."""
+        return list(zip(self.entry.files, self.paths, strict=True))
 
 
-_VGG16 = "vgg16-397923af.pth"
-LPIPS = (
-    Source((_VGG16, "lpips_v0.1_vgg.pth"), load_lpips),
-    Source((_VGG16, "lpips_v0.1_vgg.safetensors"), load_lpips),
-    Source(("vgg16.pt",), load_nvidia_lpips),
-    Source(("vgg16_zhang_perceptual.pkl",), load_nvidia_lpips),
-)
-"""With a VGG16 as its trunk."""
-IDENTITY = (
-    Source(("arcface.pth",), load_iresnet),
-    Source(("w600k_r50.onnx",), load_iresnet_onnx),
-    Source(("buffalo_l.zip",), load_iresnet_onnx),
-    Source(("arcface50.npy",), load_iresnet_npy),
-    Source(("mobilefacenet_arcface.safetensors",), load_mobilefacenet),
-)
-NETWORKS: Mapping[str, Sequence[Source]] = {
-    "generator": tuple(Source((entry.file,), load_networks) for entry in GENERATORS),
-    "identity": IDENTITY,
-    "perception": LPIPS,
-    "encoder": (Source((ENCODER.file,), load_style_encoder),),
-    "heat_maps": tuple(Source((entry.file,), load_fan) for entry in LANDMARKS),
-}
-"""Network -> where it can come from, best first. Every file is an entry of the catalogue."""
-
-
-def first_found(sources: Sequence[Source], folders: Sequence[Path]) -> Found | None:
-    """The first source all of whose files are there."""
-    for source in sources:
-        paths = [find(file, folders) for file in source.files]
-        present = tuple(path for path in paths if path is not None)
-        if len(present) == len(paths):
-            return Found(present, source.read)
+def find_source(entries: Iterable[PartEntry], folders: Sequence[Path]) -> WeightSource | None:
+    """The row whose files are all there: in the first folder, else in the first two, and so on; of several in the same
+    folders, the first row."""
+    entries = list(entries)
+    for count in range(1, len(folders) + 1):
+        for entry in entries:
+            if paths := locate.find_all(entry.files, folders[:count]):
+                return WeightSource(entry, paths)
     return None
 
 
-def chosen(folders: Sequence[Path]) -> dict[str, Found]:
-    """Network -> what it is read from, of those whose files are there, in the folders or in the package.
+def find_generator(folders: Sequence[Path]) -> WeightSource | None:
+    """The face generator in the first of the folders that has one."""
+    return find_source(rows(_GENERATOR), folders)
 
-    The small generator goes with its own encoder, which lies beside it, and with no other.
+
+def named_generator(path: Path) -> WeightSource:
+    """A generator in a file of the user's own, of any StyleGAN2 layout. Raises `MissingWeights`."""
+    if not path.is_file():
+        raise MissingWeights(f"{path}: no such file. Give the file of a StyleGAN2 face generator.")
+    for entry in rows(_GENERATOR):
+        if entry.files[0].file == path.name:
+            return WeightSource(entry, (path,))
+    file = WeightFile(path.name, path.name, "face generator", "not known here: that of whoever trained it")
+    factory = next(rows(_GENERATOR)).factory
+    return WeightSource(PartEntry(_GENERATOR, path.name, factory, (file,)), (path,))
+
+
+def find_networks(
+    kinds: Sequence[str], folders: Sequence[Path], generator: Path | None = None
+) -> dict[str, WeightSource]:
+    """Kind -> source of those whose files are there, in the folders or in the package; none without a generator.
+
+    A generator that networks were trained for goes with those alone. Raises `MissingWeights` where `generator` is not
+    a file.
     """
-    found = {name: first_found(sources, (*folders, locate.PACKAGE)) for name, sources in NETWORKS.items()}
-    generator = found["generator"]
-    if generator is not None and generator.paths[0].name == SMALL_GENERATOR.file:
-        own = generator.paths[0].with_name(SMALL_ENCODER.file)
-        found["encoder"] = Found((own,), load_face_encoder) if own.is_file() else None
-    return {name: source for name, source in found.items() if source is not None}
+    searched = (*folders, locate.DATA_DIR)
+    chosen = named_generator(generator) if generator else find_generator(searched)
+    if chosen is None:
+        return {}
+    found = {_GENERATOR: chosen}
+    for kind in kinds:
+        if kind == _GENERATOR:
+            continue
+        candidates = [entry for entry in rows(kind) if entry.auto]
+        if own := [entry for entry in candidates if entry.only_with == chosen.entry.name]:
+            source = find_source(own, (chosen.paths[0].parent,))
+        else:
+            source = find_source((entry for entry in candidates if not entry.only_with), searched)
+        if source is not None:
+            found[kind] = source
+    return found
 
 
-def licences(folders: Sequence[Path]) -> dict[str, str]:
-    """File -> licence, of exactly the files that `chosen` names."""
-    known = {entry.file: entry.licence for entry in LIBRARY}
-    return {path.name: known[path.name] for source in chosen(folders).values() for path in source.paths}
+def no_generator(folders: Sequence[Path]) -> MissingWeights:
+    """The error that says all that is needed to get a generator."""
+    downloads = [file for entry in rows(_GENERATOR) for file in entry.files if file.url]
+    first, smallest = downloads[0], min(downloads, key=lambda file: file.megabytes)
+    return MissingWeights(
+        f"the completer 'projection' needs a face generator and none is in {', '.join(map(str, folders))}. "
+        f"`ostec models get {first.name}` downloads {first.file} ({first.megabytes} MB) from {first.url}, "
+        f"`ostec models get {smallest.name}` a smaller and faster one; licence: {first.licence}. Any file that "
+        "`ostec models list` names will do, and --generator takes any file of a StyleGAN2. Without one, "
+        "`--completer prior` needs no download."
+    )
+
+
+def require_source(kind: str, name: str, folders: Sequence[Path]) -> WeightSource:
+    """A part's files by its name. Raises `UnknownComponent`; `MissingWeights` naming each file that is absent."""
+    entry = row(kind, name)
+    return WeightSource(entry, locate.require(name, entry.files, folders))

@@ -1,4 +1,4 @@
-"""Downloads of weight files: resumed where they broke off, checked before they are used, whole or not at all."""
+"""Downloads of weight files: resumed where they broke off, checked before use, complete or not at all."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def download(
         return target
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        transfer(entry.url, part, tell, pause_s, stall_s)
+        fetch(entry.url, part, tell, pause_s, stall_s)
         checksum = _check(entry, part)
         (folder / f"{entry.file}.sha256").write_text(f"{checksum}  {entry.file}\n")
         os.replace(part, target)
@@ -78,16 +78,18 @@ class _Refused(Exception):
         self.status = answer.status_code
 
 
-def transfer(
-    url: str, part: Path, tell: Callable[[int, int], object], pause_s: float, stall_s: float = _STALL_S
-) -> None:
-    """The whole of `url` in `part`, of which a beginning may be there. Raises `CannotDownload`."""
+def fetch(url: str, part: Path, tell: Callable[[int, int], object], pause_s: float, stall_s: float = _STALL_S) -> None:
+    """All of `url` in `part`, of which a beginning may be there. Raises `CannotDownload`.
+
+    Beside a `part` that can be resumed lies `part`.etag, by which the server tells whether the file is still the same.
+    """
     reason = ""
     for attempt in range(_ATTEMPTS):
         if attempt:
             time.sleep(pause_s * attempt)
         try:
-            _go_on(url, part, tell, stall_s)
+            _continue(url, part, tell, stall_s)
+            _etag_file(part).unlink(missing_ok=True)
             return
         except _Refused as error:
             reason = f"the server answers {error}"
@@ -100,23 +102,54 @@ def transfer(
     raise CannotDownload(f"{url}: {reason}. What came is kept; run the same command again to go on.")
 
 
-def _go_on(url: str, part: Path, tell: Callable[[int, int], object], stall_s: float) -> None:
-    """One attempt: the rest of the file, appended; the whole of it from a server that cannot give a part."""
+def _continue(url: str, part: Path, tell: Callable[[int, int], object], stall_s: float) -> None:
+    """One attempt: the rest of the file, appended; all of it from a server that cannot give a part.
+
+    The file is asked for as it is, since a range of a compressed answer is no range of the file. What a server
+    compresses all the same cannot be resumed, and is not kept where it breaks off.
+    """
     have = part.stat().st_size if part.is_file() else 0
-    headers = {"Range": f"bytes={have}-"} if have else {}
+    headers = {"Accept-Encoding": "identity"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+        if _etag_file(part).is_file():
+            headers["If-Range"] = _etag_file(part).read_text()
     with requests.get(url, headers=headers, stream=True, timeout=(_CONNECT_S, stall_s)) as answer:
         if answer.status_code not in (200, 206):
             raise _Refused(answer)
-        resumed = answer.status_code == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        compressed = answer.headers.get("Content-Encoding", "identity") != "identity"
+        resumed = answer.status_code == 206
+        if resumed and (compressed or not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")):
+            part.unlink()
+            raise requests.ConnectionError("the server gives another part of the file than was asked for")
         have = have if resumed else 0
-        total = have + int(answer.headers.get("Content-Length", 0))
-        with part.open("ab" if resumed else "wb") as file:
-            for chunk in answer.iter_content(_CHUNK_BYTES):
-                file.write(chunk)
-                have += len(chunk)
-                tell(have, total)
+        total = 0 if compressed else have + int(answer.headers.get("Content-Length", 0))
+        try:
+            with part.open("ab" if resumed else "wb") as file:
+                _note_etag(part, answer)
+                for chunk in answer.iter_content(_CHUNK_BYTES):
+                    file.write(chunk)
+                    have += len(chunk)
+                    tell(have, total)
+        except requests.RequestException:
+            if compressed:
+                part.unlink()
+            raise
     if have < total:
         raise requests.ConnectionError(f"{have} of {total} bytes came")
+
+
+def _etag_file(part: Path) -> Path:
+    return part.with_name(f"{part.name}.etag")
+
+
+def _note_etag(part: Path, answer: requests.Response) -> None:
+    """Keep the answer's entity tag, unless it is a weak one, by which no range can be asked for."""
+    etag = answer.headers.get("ETag", "")
+    if etag.startswith('"'):
+        _etag_file(part).write_text(etag)
+    else:
+        _etag_file(part).unlink(missing_ok=True)
 
 
 def _check(entry: WeightFile, part: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,65 +10,79 @@ from pathlib import Path
 from platformdirs import user_data_path
 
 from ostec.errors import MissingWeights
-from ostec.weights.catalogue import GENERATORS, PARTS, WeightFile
+from ostec.weights.catalogue import WeightFile
 
-PACKAGE = Path(__file__).parent.parent / "data"
-"""Where a generator and its encoder lie that come in the package."""
+DATA_DIR = Path(__file__).parent.parent / "data"
+"""The files that come in the package."""
+_SAMPLES, _SAMPLE_BYTES = 16, 4096
 
 
 def weights_folders(weights_dir: Path | None = None) -> tuple[Path, ...]:
-    """Where weight files are looked for, in order: the folder given, `OSTEC_WEIGHTS`, the user's data folder."""
+    """Where weight files are looked for, in order: the folder given, `OSTEC_WEIGHTS`, the user's data folder.
+
+    Raises `MissingWeights` where one of the first two is given and is not a folder.
+    """
     named = os.environ.get("OSTEC_WEIGHTS")
-    own = user_data_path("ostec", appauthor=False) / "weights"
-    return tuple(folder for folder in (weights_dir, Path(named) if named else None, own) if folder is not None)
+    if weights_dir is not None and not weights_dir.is_dir():
+        raise MissingWeights(f"{weights_dir}: not a folder. Give the folder that holds the weight files.")
+    if named and not Path(named).is_dir():
+        raise MissingWeights(
+            f"{named}: not a folder, but the environment variable OSTEC_WEIGHTS names it. Correct or unset it."
+        )
+    chosen = (weights_dir, Path(named) if named else None, _user_folder())
+    return tuple(folder for folder in chosen if folder is not None)
+
+
+def download_folder(weights_dir: Path | None = None) -> Path:
+    """Where downloads go, whether it is there or not: the first of the folders that `weights_folders` looks into."""
+    named = os.environ.get("OSTEC_WEIGHTS")
+    return weights_dir or (Path(named) if named else _user_folder())
 
 
 def find(file: str, folders: Sequence[Path]) -> Path | None:
-    """A file in one of the folders, or in a folder in one of them."""
+    """A file in the first of the folders that has it, or in a folder in that one."""
     for folder in folders:
-        for path in sorted([*folder.glob(file), *folder.glob(f"*/{file}")]):
+        for path in (folder / file, *sorted(folder.glob(f"*/{file}"))):
             if path.is_file():
                 return path
     return None
 
 
-def has(part: str, folders: Sequence[Path]) -> bool:
-    """Whether all files are there that a part of this name needs; of generators only those that somebody put there,
-    as the one in the package completes faces about as well as the prior, and slower (docs/models/face-generator.md)."""
-    if part == "projection":
-        return find_generator(folders) is not None
-    return all(find(entry.file, folders) for entry in PARTS[part])
+def find_all(entries: Sequence[WeightFile], folders: Sequence[Path]) -> tuple[Path, ...] | None:
+    """The paths of these files, or None where one is missing."""
+    paths = [find(entry.file, folders) for entry in entries]
+    present = tuple(path for path in paths if path is not None)
+    return present if len(present) == len(paths) else None
 
 
-def require(part: str, folders: Sequence[Path]) -> dict[str, Path]:
-    """File name -> where it lies, of all that a part needs. Raises `MissingWeights` naming each that is absent."""
-    found = {entry.file: find(entry.file, folders) for entry in PARTS[part]}
-    absent = [entry for entry in PARTS[part] if found[entry.file] is None]
-    if absent:
+def require(part: str, entries: Sequence[WeightFile], folders: Sequence[Path]) -> tuple[Path, ...]:
+    """The paths of the files that a part needs. Raises `MissingWeights`, which names each that is absent."""
+    paths = find_all(entries, folders)
+    if paths is None:
+        absent = [entry for entry in entries if find(entry.file, folders) is None]
         lines = [f"{part!r} needs files that are not in {', '.join(map(str, folders))}:"]
         lines += [f"  {entry.file} ({entry.what}; {entry.licence}). {_how(entry)}" for entry in absent]
         raise MissingWeights("\n".join(lines))
-    return {file: path for file, path in found.items() if path is not None}
+    return paths
+
+
+def fingerprint(path: Path) -> str:
+    """16 hexadecimal digits that tell a file's content from another's: of its size and of samples all over it.
+
+    It takes milliseconds for any size of file. It does not notice damage; `download.sha256` does.
+    """
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        for i in range(_SAMPLES):
+            file.seek(max(0, size - _SAMPLE_BYTES) * i // (_SAMPLES - 1))
+            digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()[:16]
 
 
 def _how(entry: WeightFile) -> str:
     return f"ostec models get {entry.name} downloads it from {entry.url}" if entry.url else entry.how
 
 
-def find_generator(folders: Sequence[Path]) -> Path | None:
-    """The first face generator that is in one of the folders."""
-    return next((path for entry in GENERATORS if (path := find(entry.file, folders))), None)
-
-
-def require_generator(folders: Sequence[Path]) -> Path:
-    """The first that is there, the package included. Raises `MissingWeights` with all that is needed to get one."""
-    found = find_generator((*folders, PACKAGE))
-    if found is None:
-        first, smallest = GENERATORS[0], GENERATORS[4]
-        raise MissingWeights(
-            f"the completer 'projection' needs a face generator and none is in {', '.join(map(str, folders))}. "
-            f"`ostec models get {first.name}` downloads {first.file} ({first.megabytes} MB) from {first.url}, "
-            f"`ostec models get {smallest.name}` a smaller and faster one; licence: {first.licence}. Any file that "
-            "`ostec models list` names will do. Without one, `--completer prior` needs no download."
-        )
-    return found
+def _user_folder() -> Path:
+    return user_data_path("ostec", appauthor=False) / "weights"

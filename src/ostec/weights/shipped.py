@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from pathlib import Path
 
@@ -12,8 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ostec.errors import BadWeights, MissingWeights
-
-DATA_DIR = Path(__file__).parent.parent / "data"
+from ostec.weights.locate import DATA_DIR
 
 
 def read_arrays(path: Path) -> dict[str, NDArray]:
@@ -38,3 +38,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def _require_file(path: Path) -> None:
     if not path.is_file():
         raise MissingWeights(f"{path} is missing; it ships with ostec: install the package again.")
+
+
+def check_shipped(folder: Path = DATA_DIR) -> dict[str, str]:
+    """File -> what is wrong with it, for every file of the package that is not what `SHA256SUMS` says."""
+    wrong = {}
+    for line in (folder / "SHA256SUMS").read_text().splitlines():
+        promised, _, file = line.partition("  ")
+        path = folder / file
+        if not path.is_file():
+            wrong[file] = f"{path}: missing. Install the package again."
+        elif hashlib.sha256(path.read_bytes()).hexdigest() != promised:
+            wrong[file] = f"{path}: not the file that was shipped. Install the package again."
+    return wrong
