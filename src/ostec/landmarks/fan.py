@@ -114,8 +114,8 @@ def peaks(heat: Tensor) -> Tensor:
 
     Between pixels it is the top of the parabola through the logarithms of the highest pixel and its neighbours, which
     is exact for the Gaussians that FAN is trained with ("Distribution-Aware Coordinate Representation", arXiv
-    1910.06278, section 3.2); the quarter of a pixel that face-alignment goes towards the higher neighbour has no slope,
-    and a mean over the map is drawn away by noise far from the peak.
+    1910.06278, section 3.2); the quarter of a pixel that face-alignment moves towards the higher neighbour has no
+    gradient, and a mean over the map is biased by noise far from the peak.
     """
     height, width = heat.shape[2:]
     best = heat.flatten(2).argmax(dim=2)

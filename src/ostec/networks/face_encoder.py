@@ -1,7 +1,7 @@
 """The encoder that belongs to the generator of `tools/train_generator.py`: a guess of the latents that make a picture.
 
-A line through all pixels of a small picture says most of it, one latent for all layers; a residual network that halves
-the picture down to 4 px, then two dense layers, say what is to be added for each layer. Made by
+A linear function of all pixels of a small picture gives one latent for all layers; a residual network that halves the
+picture down to 4 px, then two dense layers, gives what is added to it for each layer. Made by
 `tools/train_encoder.py`; sizes come from the tensors.
 """
 

@@ -4,8 +4,8 @@ Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 
 weight demodulation, skip connections, fixed noise. Sizes come from the tensors. Where every public format keeps weights
 at unit scale, these are ready to use (`stylegan2_files` sees to that).
 
-In the plain formulas the style multiplies activations and not weights, which is the same thing: only gradients with
-respect to the latent are asked for, so none with respect to a weight is ever computed.
+In the plain formulas the style multiplies activations and not weights, which is the same thing: only gradients
+with respect to the latent are needed, so none with respect to a weight is ever computed.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ class Generator(nn.Module):
 
 
 def split_clamp(tensors: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], float]:
-    """The tensors without `clamp`, and what it says. Raises `BadWeights` naming `source`."""
+    """The tensors without `clamp`, and its value. Raises `BadWeights` naming `source`."""
     if "clamp" not in tensors or tensors["clamp"].numel() != 1:
         raise BadWeights(f"{source} lacks the tensor 'clamp', or it is no single number.")
     return {name: tensor for name, tensor in tensors.items() if name != "clamp"}, float(tensors["clamp"])

@@ -34,7 +34,7 @@ _PARTS = 16
 
 
 class FixedParts(NamedTuple):
-    """What a layer needs besides what gradients are asked for."""
+    """What a layer needs besides the tensors that take gradients."""
 
     kernels: tuple[Tensor, Tensor]
     """As `kernels` makes them."""

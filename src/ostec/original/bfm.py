@@ -25,7 +25,7 @@ _METRES = 1e-6
 """The files hold micrometres; Deep3DFaceRecon computes in decimetres."""
 _MAT, _BIN, _TXT = "01_MorphableModel.mat", "Exp_Pca.bin", "std_exp.txt"
 _REMEDY = (
-    "Give the file of the Basel Face Model 2009 (https://faces.dmi.unibas.ch/bfm/), not of 2017 or 2019, whole and as "
+    "Give the file of the Basel Face Model 2009 (https://faces.dmi.unibas.ch/bfm/), not of 2017 or 2019, complete, as "
     "it was published; `ostec models list` names every file and where it comes from."
 )
 _MOST_TEXT_BYTES = 1 << 16

@@ -35,7 +35,7 @@ from ostec.weights.pickles import array, attributes, entries
 
 _EYE, _UP = (0.0, 0.0, 6.0), (0.0, 1.0, 0.0)
 _LARGEST_ERROR = 0.02
-"""Of the size of the face: how far apart what a fit says twice may lie."""
+"""Of the size of the face: how far apart two statements of a fit about the same points may lie."""
 _REMEDY = "Give the .pkl that GANFit wrote for this photo, or fit the photo here: --reconstructor mediapipe."
 
 

@@ -1,4 +1,4 @@
-"""What Graphonomy knows before it is trained: which parts of a person touch, and how alike two names of parts are.
+"""Graphonomy's fixed graphs: which parts of a person touch, and how similar the names of two parts are.
 
 Source: "Graphonomy: Universal Human Parsing via Graph Transfer Learning" (Gong et al., CVPR 2019, arXiv 1904.04536),
 sections 3.1 and 3.2; the edges and the similarities are those of Gaoyiminggithub/Graphonomy @ 09e5dd4 (MIT),
@@ -59,7 +59,7 @@ def coarse_graph() -> Tensor:
 
 
 def fine_from_coarse() -> Tensor:
-    """[20, 7]: how much each coarse class tells each fine one; rows sum to 1."""
+    """[20, 7]: the weight of each coarse class for each fine one; each row sums to 1."""
     return (torch.tensor(_ALIKE_1E8, dtype=torch.float64).T * 1e-8).softmax(dim=1).float()
 
 

@@ -1,4 +1,4 @@
-"""The segmenter that asks Graphonomy what each pixel shows; the mesh and the frames of glasses have their say, too.
+"""Skin by Graphonomy, where the head mesh agrees, without the frames of glasses.
 
 The original (barisgecer/OSTeC @ d6f8076, `external/graphonomy/FaceHairMask/MaskExtractor.py`) shrinks the face and
 widens the hair in a crop of 1120 px; skin is face and not hair. Here neck counts as skin, and hats and sunglasses are

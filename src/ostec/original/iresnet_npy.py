@@ -35,7 +35,7 @@ def load_iresnet_npy(path: Path) -> IResNet:
 
 def _tensors(layers: Mapping[Any, Any]) -> dict[str, Tensor]:
     """By the names of `iresnet`."""
-    found = {"conv1.weight": _kernel(layers, "conv0") * _input_scale(layers), "prelu.weight": _slope(layers, "relu0")}
+    found = {"conv1.weight": _kernel(layers, "conv0") * _input_scale(layers), "prelu.weight": _slopes(layers, "relu0")}
     found |= _norm(layers, "bn0", "bn1") | _norm(layers, "bn1", "bn2") | _norm(layers, "fc1", "features")
     for stage in range(1, 5):
         unit = 1
@@ -47,7 +47,7 @@ def _tensors(layers: Mapping[Any, Any]) -> dict[str, Tensor]:
 
 def _unit(layers: Mapping[Any, Any], theirs: str, ours: str) -> dict[str, Tensor]:
     found = {f"{ours}{name}.weight": _kernel(layers, f"{theirs}{name}") for name in ("conv1", "conv2")}
-    found[f"{ours}prelu.weight"] = _slope(layers, f"{theirs}relu1")
+    found[f"{ours}prelu.weight"] = _slopes(layers, f"{theirs}relu1")
     for name in ("bn1", "bn2", "bn3"):
         found |= _norm(layers, f"{theirs}{name}", f"{ours}{name}")
     if f"{theirs}conv1sc" in layers:
@@ -87,7 +87,7 @@ def _kernel(layers: Mapping[Any, Any], layer: str) -> Tensor:
     return _values(layers, layer, "weights").permute(3, 2, 0, 1)
 
 
-def _slope(layers: Mapping[Any, Any], layer: str) -> Tensor:
+def _slopes(layers: Mapping[Any, Any], layer: str) -> Tensor:
     return _values(layers, layer, "gamma").flatten()
 
 

@@ -59,7 +59,7 @@ def read_keras(path: Path, remedy: str) -> KerasFile:
 def _longest_string(path: Path) -> bytes:
     """The longest of the strings of variable length in a file: `model_config`.
 
-    The library is not asked for it: it follows damaged heaps without end, and makes room for strings of any length.
+    Read without the library, which follows damaged heaps without end and reserves memory for strings of any length.
     """
     longest = b""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:

@@ -152,12 +152,15 @@ def _parts(old_names: bool) -> Iterator[_Part]:
 
 def _tensors(part: _Part, conv: Layer, norm: Layer) -> dict[str, Tensor]:
     """By torchvision's names. Raises `ValueError` where a layer is not as in ResNet-50."""
-    padding = ("valid", "same") if part.kernel == 1 else ("same",) if part.kernel == 3 else ("valid",)
-    require(conv, "kernel_size", [part.kernel, part.kernel])
-    require(conv, "strides", [part.stride, part.stride])
-    require(conv, "padding", *padding)
-    require(conv, "activation", "linear")
-    require(conv, "dilation_rate", [1, 1])
+    wanted = {
+        "kernel_size": [[part.kernel] * 2],
+        "strides": [[part.stride] * 2],
+        "padding": {1: ["valid", "same"], 3: ["same"], 7: ["valid"]}[part.kernel],
+        "activation": ["linear"],
+        "dilation_rate": [[1, 1]],
+    }
+    for key, allowed in wanted.items():
+        require(conv, key, *allowed)
     require(norm, "axis", [3], 3, -1)
     kernel = conv.weights["kernel"].permute(3, 2, 0, 1)
     if kernel.shape[2:] != (part.kernel, part.kernel) or len(kernel) != conv.config["filters"]:

@@ -6,7 +6,7 @@ and `lpips0` to `lpips4` (names as read by `models/perceptual_model.py` of snap-
 `networks.lpips` in other words: the tests of toshas/torch-fidelity find the distances of `vgg16.pt` to be those of
 torchvision's trunk with the heads v0.1, to 1e-5. They take 0..255 and normalise it themselves, by the same numbers.
 
-The names in the pickle are not publicly written down, so its variables are told apart by shape and order: 3x3 kernels
+The names in the pickle are not public, so its variables are distinguished by shape and order: 3x3 kernels
 [height, width, in, out] with a bias beside each, and heads, as wide as the features that they weigh, never negative.
 """
 

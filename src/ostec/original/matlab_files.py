@@ -65,9 +65,9 @@ def _check_shapes(
         sides = shape if len(wanted) > 1 or 1 not in shape else (math.prod(shape),)
         fits = len(sides) == len(wanted) and all(w in (None, n) for n, w in zip(sides, wanted, strict=True))
         if kind not in _NUMBERS or not fits or math.prod(shape) * 8 > _LARGEST_BYTES:
-            asked = " x ".join("any" if n is None else f"{n:,}" for n in wanted)
+            needed = " x ".join("any" if n is None else f"{n:,}" for n in wanted)
             held = " x ".join(f"{n:,}" for n in shape)
-            raise BadWeights(f"{path}: {name} is {held} ({kind}), but numbers, {asked}, are needed. {remedy}")
+            raise BadWeights(f"{path}: {name} is {held} ({kind}), but numbers, {needed}, are needed. {remedy}")
 
 
 def _check_size(data: mmap.mmap, path: Path, remedy: str) -> None:

@@ -53,7 +53,7 @@ class MtcnnDetector:
         return sorted(found, key=lambda d: float((d.box_px[2:] - d.box_px[:2]).prod()), reverse=True)
 
     def _proposed(self, picture: Tensor) -> Tensor:
-        """[N, 4] float64: boxes that P-Net proposes, the likeliest first."""
+        """[N, 4] float64: boxes that P-Net proposes, those of the highest score first."""
         found = []
         for scale, smaller in pyramid(picture):
             shifts, probability = (x[0] for x in self._nets.proposal(smaller[None]))
@@ -69,7 +69,7 @@ class MtcnnDetector:
         return _best(boxes, scores, _SAME_FACE)[0]
 
     def _refined(self, picture: Tensor, boxes: Tensor) -> Tensor:
-        """[N, 4]: the boxes that R-Net takes for faces, moved by it, the likeliest first."""
+        """[N, 4]: the boxes that R-Net takes for faces, corrected by it, those of the highest score first."""
         seen = [self._nets.refine(crops(picture, some, REFINE_PX)) for some in boxes.split(_BATCH)]
         shifts, scores = (torch.cat(parts) for parts in zip(*seen, strict=True))
         faces = scores > _REFINED
@@ -82,7 +82,7 @@ class MtcnnDetector:
         points = points * _sides(boxes)[:, None] + boxes[:, None, :2] - 1
         faces = scores > _SURE
         moved, points, scores = _moved(boxes, shifts)[faces], points[faces], scores[faces]
-        order = _likeliest(scores)
+        order = scores.argsort(stable=True).flip(0)
         kept = order[unlike_those_before(moved[order], _SAME_FACE, of_smaller=True)]
         return moved[kept], points[kept], scores[kept]
 
@@ -147,14 +147,10 @@ def _moved(boxes: Tensor, shifts: Tensor) -> Tensor:
 
 
 def _best(boxes: Tensor, scores: Tensor, same: float) -> tuple[Tensor, Tensor]:
-    """Boxes and scores, the likeliest first, without those that overlap a likelier one by more than `same` (IoU)."""
-    order = _likeliest(scores)
+    """Boxes and scores in falling order, without boxes that overlap a better one by more than `same` (IoU)."""
+    order = scores.argsort(stable=True).flip(0)
     kept = order[unlike_those_before(boxes[order], same)]
     return boxes[kept], scores[kept]
-
-
-def _likeliest(scores: Tensor) -> Tensor:
-    return scores.argsort(stable=True).flip(0)
 
 
 def unlike_those_before(boxes: Tensor, same: float, of_smaller: bool = False) -> Tensor:

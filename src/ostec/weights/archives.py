@@ -1,4 +1,4 @@
-"""Zip archives whose directory is not believed: no file in one takes more memory than it says it has bytes."""
+"""Zip archives from strangers: no file in one takes more memory than the bytes that the directory states."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def entries_of(archive: zipfile.ZipFile, source: str) -> dict[str, zipfile.ZipIn
 
 
 def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
-    """A file's content, never more than the directory says."""
+    """A file's content, never more than the directory states."""
     with archive.open(entry) as file:
         return file.read(entry.file_size)
 

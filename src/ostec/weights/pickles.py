@@ -229,9 +229,9 @@ def _tensor(value: Node, numbers: Callable[[Any], Tensor] | None) -> Tensor:
         raise ValueError(f"a tensor was expected, not {_kind(value)}")
     storage, offset, size, stride = value.args[:4]
     flat = (numbers or _numbers)(storage)
-    whole = [int(n) for n in (offset, *size, *stride)]
+    numbers_given = [int(n) for n in (offset, *size, *stride)]
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if min(whole) < 0 or math.prod(size) > len(flat) or (math.prod(size) and last >= len(flat)):
+    if min(numbers_given) < 0 or math.prod(size) > len(flat) or (math.prod(size) and last >= len(flat)):
         raise ValueError(f"a tensor of shape {list(size)} has only {len(flat)} numbers")
     return flat.as_strided(size, stride, offset).clone()
 

@@ -36,12 +36,23 @@ def read_script(path: Path) -> dict[str, Tensor]:
 
     Raises `BadWeights`, or for a damaged archive whatever the parsers raise. Holds no more than the file's own size.
     """
+    left_bytes = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
         trees = [name for name in archive.namelist() if name.count("/") == 1 and name.endswith(_TREE)]
-        root = trees[0].removesuffix(_TREE)
-        storages = _Storages(archive, root, path.stat().st_size)
+
+        def numbers(storage: Any) -> Tensor:
+            """Those of ("storage", kind, key, device, count) in one row."""
+            nonlocal left_bytes
+            _, kind, key, _, count = storage
+            dtype, entry = _KINDS[kind.name], archive.getinfo(f"{trees[0].removesuffix(_TREE)}/data/{key}")
+            left_bytes -= entry.file_size
+            if entry.file_size != int(count) * dtype.itemsize or left_bytes < 0:
+                raise ValueError(f"storage {key} has {entry.file_size} bytes for {count} numbers, or is in it twice")
+            data = bytearray(read_entry(archive, entry))
+            return torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
+
         tree = unpickle(read_entry(archive, archive.getinfo(trees[0])), str(path), script=True)
-        return {name: tensor(value, storages.numbers) for name, value in _tensors(tree, "", set())}
+        return {name: tensor(value, numbers) for name, value in _tensors(tree, "", set())}
 
 
 def _tensors(module: Any, prefix: str, seen: set[int]) -> Iterator[tuple[str, Node]]:
@@ -54,24 +65,3 @@ def _tensors(module: Any, prefix: str, seen: set[int]) -> Iterator[tuple[str, No
             yield f"{prefix}{name}", value
         elif isinstance(value, Node) and value.name.startswith("__torch__."):
             yield from _tensors(value, f"{prefix}{name}.", seen)
-
-
-class _Storages:
-    """The numbers beside the pickle. All tensors together may take as much memory as the archive has bytes."""
-
-    def __init__(self, archive: zipfile.ZipFile, root: str, budget_bytes: int) -> None:
-        self._archive, self._root, self._left_bytes = archive, root, budget_bytes
-
-    def numbers(self, storage: Any) -> Tensor:
-        """The numbers of ("storage", kind, key, device, count) in one row."""
-        _, kind, key, _, count = storage
-        dtype = _KINDS[kind.name]
-        entry = self._archive.getinfo(f"{self._root}/data/{key}")
-        if entry.file_size != int(count) * dtype.itemsize:
-            raise ValueError(f"storage {key} has {entry.file_size} bytes for {count} numbers")
-        self._left_bytes -= entry.file_size
-        if self._left_bytes < 0:
-            raise ValueError("its tensors are larger than the file")
-        if entry.file_size == 0:
-            return torch.empty(0, dtype=dtype)
-        return torch.frombuffer(bytearray(read_entry(self._archive, entry)), dtype=dtype)
