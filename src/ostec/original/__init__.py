@@ -18,3 +18,5 @@ under licences of their own, most of which allow research only:
 
 The licence of each file stands in `ostec.weights.catalogue` and in `THIRD_PARTY.md`.
 """
+
+from __future__ import annotations
