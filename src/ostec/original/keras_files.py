@@ -85,15 +85,15 @@ class _Reader:
 
     def child(self, group: Any, name: str) -> Any:
         """What is in a group under a name, if it lies in this file and has not been read under another name."""
-        from h5py import h5o
         from h5py.h5l import TYPE_HARD
+        from h5py.h5o import get_info
 
         if not group.id.links.exists(name.encode()):
             raise ValueError(f"it has no {name!r}")
         if group.id.links.get_info(name.encode()).type != TYPE_HARD:
             raise ValueError(f"{name!r} is a link to somewhere else")
         child = group[name]
-        address = h5o.get_info(child.id).addr
+        address = get_info(child.id).addr
         if address in self._seen:
             raise ValueError(f"{name!r} stands in it twice")
         self._seen.add(address)

@@ -73,7 +73,7 @@ def _flattened(
                 yield layer
                 last = layer.name
         else:
-            sources = tuple(ends.get(source, source) for source, *_ in nodes[0])
+            sources = tuple(str(ends.get(source, source)) for source, *_ in nodes[0])
             last = name
             yield Layer(name, kind, inner, sources, _weights_of(name, weights, group))
         ends[name] = last
