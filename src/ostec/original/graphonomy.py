@@ -196,11 +196,11 @@ def parse(net: Graphonomy, rgb: Tensor, scales: Sequence[float]) -> Tensor:
 
     The original's scales are 1, 0.5, 0.75, 1.25, 1.5, 1.75 (`exp/inference/inference.py`).
     """
-    total = torch.zeros(len(CLASSES), *rgb.shape[1:])
+    total = rgb.new_zeros(len(CLASSES), *rgb.shape[1:])
     for scale in scales:
         size = [int(side * scale) for side in rgb.shape[1:]]
         picture = F.interpolate(rgb[None], size, mode="bilinear", align_corners=False, antialias=True)
-        straight, mirrored = net(torch.cat([picture, picture.flip(3)])).cpu()
+        straight, mirrored = net(torch.cat([picture, picture.flip(3)]))
         mean = (straight + mirrored[MIRRORED].flip(2)) / 2
         total += F.interpolate(mean[None], rgb.shape[1:], mode="bilinear", align_corners=True)[0] / len(scales)
     return total

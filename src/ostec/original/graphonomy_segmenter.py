@@ -60,7 +60,7 @@ class GraphonomySegmenter:
         mask_from_photo = square * (self._side_px / MASK_PX)
         size = self._side_px, self._side_px
         rgb, valid = warp(photo.rgb, mask_from_photo, size), pixels_inside(mask_from_photo, photo.size, size)
-        logits = parse(self._net, rgb.to(self._device), self._scales)
+        logits = parse(self._net, rgb.to(self._device), self._scales).cpu()
         zones = Zones(apply_affine(square, reconstruction.landmarks.points_px))
         hidden = _resized(_ruled_out(photo, reconstruction, square, zones), self._side_px)
         shown = skin_of(logits.argmax(dim=0)) & ~hidden & valid
