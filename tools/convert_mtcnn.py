@@ -4,7 +4,7 @@
     python tools/convert_mtcnn.py mtcnn-1.0.0-py3-none-any.whl src/ostec/data/mtcnn.safetensors
 
 The package keeps each network as a list of arrays, written by joblib and packed by LZ4. joblib puts an array's bytes
-right behind the note that describes it, so the notes are read up to there; nothing that they name is imported.
+right after the pickled object that describes it, so the pickle is read up to there; nothing that it names is imported.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Reader(pickle._Unpickler):
         return type(name, (Note,), {})
 
     def load_build(self) -> None:
-        """As ever, and after the note on an array the array."""
+        """Build an object as pickle does; after the description of an array, read the array."""
         super().load_build()
         note = self.stack[-1]
         if type(note).__name__ == "NumpyArrayWrapper":

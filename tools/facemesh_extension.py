@@ -1,6 +1,7 @@
 """The head beyond the FaceMesh border: rings of vertices over a generic head, and the linear map that moves them.
 
-The generic head is ICT-FaceKit's neutral (MIT); it is bent onto the mean FaceMesh shape, its ears smoothed away.
+The generic head is ICT-FaceKit's neutral (MIT); it is registered non-rigidly to the mean FaceMesh shape,
+and its ears are smoothed away.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ REACH_M = {0: 0.068, 4: 0.064, 6: 0.058, 8: 0.051, 10: 0.052, 12: 0.062, 14: 0.0
 """How far the extension goes: steps along the border from the top of the forehead (0) to the chin (18) -> metres."""
 DOWNWARD = {0: 0.0, 9: 0.0, 12: 0.12, 14: 0.12, 16: 0.08, 18: 0.06}
 """How strongly the walk over the surface turns down at every substep, so as to follow the neck."""
-BENT_BY = np.r_[5, 7:10, 27:36, 36:48, 48, 51, 54, 57]
+REGISTERED_BY = np.r_[5, 7:10, 27:36, 36:48, 48, 51, 54, 57]
 """iBUG landmarks that mean the same place on both models."""
 
 
@@ -98,23 +99,23 @@ def bending(triangles: Index, count: int) -> sparse.csr_matrix:
 
 
 def head_surface(path: Path, mean: Array, landmark_vertices: Index, interior: Index) -> Surface:
-    """ICT's head bent onto the mean FaceMesh shape.
+    """ICT's head, registered non-rigidly to the mean FaceMesh shape.
 
     `interior`: FaceMesh vertices on plain skin, to which the nearest points of the head are pulled.
     """
     vertices, triangles, landmarks = read_head(path)
     used = np.unique(triangles)
-    source, target = vertices[landmarks[BENT_BY]], mean[landmark_vertices[BENT_BY]]
+    source, target = vertices[landmarks[REGISTERED_BY]], mean[landmark_vertices[REGISTERED_BY]]
     scale, R, t = similarity(source, target)
     vertices = scale * vertices @ R.T + t
-    bent = _bend(vertices, vertices[landmarks[BENT_BY]], target, 1e-3)
+    registered = _register(vertices, vertices[landmarks[REGISTERED_BY]], target, 1e-3)
     for smoothing in (1e-2, 3e-3, 1e-3):
-        surface = _dense(bent, triangles)
+        surface = _dense(registered, triangles)
         near = KDTree(surface.points).query(mean[interior])[1]
         start = _dense(vertices, triangles).points[near]
-        bent = _bend(vertices, start, mean[interior], smoothing)
-    bent[used] = (bent[used] + bent[_mirrored(vertices)[used]] * MIRRORED) / 2
-    return _dense(bent, triangles)
+        registered = _register(vertices, start, mean[interior], smoothing)
+    registered[used] = (registered[used] + registered[_mirrored(vertices)[used]] * MIRRORED) / 2
+    return _dense(registered, triangles)
 
 
 def _mirrored(vertices: Array) -> Index:
@@ -122,7 +123,7 @@ def _mirrored(vertices: Array) -> Index:
     return np.asarray(KDTree(vertices).query(vertices * MIRRORED)[1], dtype=np.int64)
 
 
-def _bend(vertices: Array, source: Array, target: Array, smoothing: float) -> Array:
+def _register(vertices: Array, source: Array, target: Array, smoothing: float) -> Array:
     """Vertices carried along from `source` to `target` by a biharmonic spline with an affine part."""
     spline = RBFInterpolator(source, target - source, kernel="linear", smoothing=smoothing, degree=1)
     return vertices + spline(vertices)
@@ -220,7 +221,7 @@ def ring_mirror(mirror: Index, count: int) -> Index:
 
 
 def relaxed(shape: Array, triangles: Index, faces_count: int, pull: Array) -> Array:
-    """The extension's vertices bent smoothly on from the face, pulled [E] to where they are; the face stays."""
+    """The extension's vertices as a smooth continuation of the face, pulled [E] to where they are; the face stays."""
     energy = bending(triangles, len(shape))
     free, fixed = np.arange(faces_count, len(shape)), np.arange(faces_count)
     system = energy[free][:, free] + sparse.diags(pull)
@@ -234,7 +235,7 @@ def follow_map(shape: Array, triangles: Index, faces_count: int, weights: Array,
     """[E, 468]: how the extension's vertices move with the face's.
 
     The affine motion that fits the face's by least squares (`weights` [468]) is carried on as it is; what remains
-    is bent smoothly on and fades, held back by `calm` [E].
+    continues smoothly and fades, held back by `calm` [E].
     """
     face, extension = (np.c_[part, np.ones(len(part))] for part in (shape[:faces_count], shape[faces_count:]))
     weighted = face * weights[:, None]

@@ -64,7 +64,7 @@ def thin_plate_map(shape: Array, patches: list[Index], mirror: Index, coarse: in
 
 
 def whole_weights(plate: sparse.csr_matrix) -> sparse.csr_matrix:
-    """The rows of the map in whole numbers within int16, to be divided by their sums."""
+    """The rows of the map as integers within int16, to be divided by their sums."""
     dense = plate.toarray()
     return sparse.csr_matrix(np.round(dense / dense.sum(axis=1, keepdims=True) * WEIGHT_RANGE))
 

@@ -49,15 +49,15 @@ def lay_out(
     flat = chart.start(len(shape)) if start is None else (2 * start - 1) * chart.radius / (1 - 2 * MARGIN)
     metric = factorized((chart.stiffness(len(shape)) * 4 + chart.border_stiffness(len(shape))).tocsc())
     energy, gradient = chart.energy(flat)
-    direction, last, last_slope = np.zeros_like(flat), np.zeros_like(flat), 1.0
+    direction, last, last_squared = np.zeros_like(flat), np.zeros_like(flat), 1.0
     for _ in range(steps):
         gradient = _symmetric(gradient, mirror)
         smooth = _symmetric(metric(gradient), mirror)
         slope = float((gradient * smooth).sum())
-        direction = max(0.0, slope - float((last * smooth).sum())) / last_slope * direction - smooth
+        direction = max(0.0, slope - float((last * smooth).sum())) / last_squared * direction - smooth
         if float((direction * gradient).sum()) > -0.01 * slope:
             direction = -smooth
-        last, last_slope = gradient, slope
+        last, last_squared = gradient, slope
         found = _line_search(chart, flat, direction, energy, float((direction * gradient).sum()))
         if found is None or energy - found[1] < 1e-10 * energy:
             break
@@ -68,7 +68,7 @@ def lay_out(
 def _line_search(
     chart: Chart, flat: Array, direction: Array, energy: float, slope: float
 ) -> tuple[Array, float, Array] | None:
-    """The first of ever shorter steps that lowers the energy well: layout, energy, gradient."""
+    """Backtracking line search: layout, energy and gradient after the first step that lowers the energy enough."""
     step = 1.0
     while step > 1e-9:
         trial = flat + step * direction

@@ -1,8 +1,9 @@
-"""Changes to the pictures that the discriminator sees, so that few photos last longer.
+"""Augmentation of the pictures that the discriminator sees, so that few photos suffice.
 
 Source: "Training Generative Adversarial Networks with Limited Data", NeurIPS 2020, section 3 and appendix B: pixel
-blitting, geometry and colour, each with the chance p. Real and generated pictures are changed alike, and while p stays
-under about 0.8 the generator learns pictures without such changes. Resampling is bicubic, without the paper's filters.
+blitting, geometry and colour, each with probability p. Real and generated pictures are changed in the same way; while p
+is below about 0.8, the generator learns pictures without such changes. Resampling is bicubic, without the paper's
+filters.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Portraits that a face generator may learn from, cut as FFHQ is, in one small file.
+"""Crops the portraits that a face generator learns from as FFHQ does, and writes them to one small file.
 
 python tools/generator_data.py FACES --out FACES.zip [--size 128] [--sheet FOLDER]
 

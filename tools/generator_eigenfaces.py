@@ -1,12 +1,12 @@
-"""A generator that learns on a CPU, step by step, to draw portraits from what is known to tell them apart.
+"""Trains a generator on a CPU to draw portraits from their principal components.
 
-The generator is a StyleGAN2 as ever; what differs is what it learns from. Adversarial training takes millions of
-pictures. Here every portrait has its latent from the start: its principal components ("Eigenfaces for Recognition",
-1991), each over its standard deviation, and the generator learns to give the portrait back, coarse pictures before
-fine ones ("Progressive Growing of GANs", ICLR 2018), under a little noise on the latents, so that neighbours look alike
-("From Variational to Deterministic Autoencoders", ICLR 2020). Latents of faces have mean 0 and covariance 1 by
-construction: a random person is a standard normal vector, which needs no mapping network, and a search among whitened
-latents is a good one ("Improved StyleGAN Embedding: Where are the Good Latents?", 2020).
+The generator is a StyleGAN2, but the training is not adversarial, because that takes millions of pictures. Here the
+latent of every portrait is known: its principal components ("Eigenfaces for Recognition", 1991), each over its standard
+deviation, and the generator learns to reproduce the portrait, coarse pictures before fine ones ("Progressive Growing of
+GANs", ICLR 2018), with some noise on the latents, so that similar latents give similar pictures ("From Variational to
+Deterministic Autoencoders", ICLR 2020). Latents of faces have mean 0 and covariance 1 by construction: a random person
+is a standard normal vector, which needs no mapping network, and whitened latents suit a search ("Improved StyleGAN
+Embedding: Where are the Good Latents?", 2020).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Crops of portraits as FFHQ cuts them, and what tells whether a generator should learn from one."""
+"""FFHQ crops of portraits, and the figures that decide whether a generator should learn from one."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""How well a face generator gives back faces that it has not learned from, whole and with one half hidden.
+"""How well a face generator reproduces faces that it has not learned from, complete and with one half hidden.
 
 python tools/generator_inversion.py GENERATOR.safetensors PHOTOS [--encoder ENCODER.safetensors] [--sheet sheet.png]
 
-Faces are shown as `tools/generator_views.py` shows them. The search is the package's own, with pixels and latents as
+Views are rendered as by `tools/generator_views.py`. The search is the package's own, with pixels and latents as
 its only terms. Figures are dB of what the photo shows of the face; where half is hidden, of that half.
 """
 

@@ -2,11 +2,10 @@
 
 python tools/generator_neighbours.py GENERATOR.safetensors FACES.zip --identity mobilefacenet_arcface.safetensors
 
-Embeds generated faces and the faces of FACES.zip (`tools/generator_data.py`) by a network that tells people apart, and
-finds for each generated face the most alike real one. Two yardsticks come from the real faces alone: how alike each is
-to the most alike other one (strangers), and to a poor copy of itself: mirrored, at half the resolution, with noise. A
-generated face as alike to a real one as nineteen in twenty poor copies are counts as reproduced; the exit code is 1
-then.
+Embeds generated faces and the faces of FACES.zip (`tools/generator_data.py`) with an identity network, and finds the
+most similar real face for each generated one. The real faces give two references: the similarity of each to the most
+similar other face, and to a poor copy of itself (mirrored, at half the resolution, with noise). A generated face that
+is as similar to a real one as 95 % of the poor copies are counts as reproduced; then the exit code is 1.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ class Neighbours:
     """Cosines: higher is more alike."""
 
     cosine: Tensor
-    """[N]: of a generated face to the most alike real one."""
+    """[N]: similarity of each generated face to the most similar real one."""
     index: Tensor
     """[N]: which."""
     strangers: Tensor
-    """[M]: of a real face to the most alike other one."""
+    """[M]: similarity of each real face to the most similar other one."""
     copies: Tensor
     """[M]: of a real face to a poor copy of it."""
 
@@ -84,7 +83,8 @@ def poor_copies(pictures: Tensor) -> Tensor:
 
 
 def pairs(generated: Tensor, real: Tensor, found: Neighbours) -> Tensor:
-    """The most alike generated faces, each over its real one: [2 N, 3, S, S] for a sheet of N columns."""
+    """The generated faces most similar to real ones, each above its real one: [2 N, 3, S, S] for a sheet of N
+    columns."""
     order = found.cosine.argsort(descending=True)[:_SHOWN]
     below = F.interpolate(real[found.index[order]], generated.shape[-1], mode="area")
     return torch.cat([generated[order], below])

@@ -4,7 +4,7 @@ Sources: "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020, sec
 Growing of GANs", ICLR 2018, section 4.1 (weights are kept at unit scale and multiplied when used).
 The formulas are those of `ostec.networks.stylegan2`, arranged for training: the smoothing of a layer that changes the
 size is part of its kernel, so that a layer is one convolution; noise is drawn anew for every picture. `tensors()` gives
-the names and scales of the classes in the package, and a test holds the two together.
+the names and scales of the classes in the package, and a test compares the two.
 """
 
 from __future__ import annotations
@@ -268,7 +268,8 @@ class TrainedDiscriminator(nn.Module):
 
 
 def _layer(x: Tensor, weight: Tensor, bias: Tensor, gain: float = 1.0, stride: int = 1, padding: int = 0) -> Tensor:
-    """Convolution, bias, leaky ReLU and gain; the gain may go first, as the ReLU knows no scale."""
+    """Convolution, bias, leaky ReLU and gain; the gain may be applied first, because leaky ReLU commutes with a
+    positive scale."""
     weight, bias = (t * (GAIN * gain) for t in (weight, bias))
     return F.leaky_relu(F.conv2d(x, weight.to(x.dtype), bias.to(x.dtype), stride, padding), SLOPE)
 

@@ -1,4 +1,5 @@
-"""Portraits as a generator learns to give them back: varied, damaged, compared. Pictures are [N, 3, S, S], -1..1."""
+"""Augments, damages and compares the portraits that a generator learns to reproduce. Pictures are [N, 3, S, S],
+-1..1."""
 
 from __future__ import annotations
 
@@ -56,7 +57,8 @@ def damaged(pictures: Tensor, draw: torch.Generator) -> Tensor:
 
 
 def difference(made: Tensor, wanted: Tensor) -> Tensor:
-    """Mean absolute difference of pictures and of their slopes, at this and smaller sizes; the middle counts most."""
+    """Mean absolute difference of pictures and of their gradients, at this and smaller sizes; the middle has most
+    weight."""
     total = made.new_zeros(())
     for _ in range(_SCALES):
         weight, error = importance(made.shape[-1]), made - wanted

@@ -1,9 +1,8 @@
-"""How far generated pictures are from real ones, as a distribution: a Fréchet distance.
+"""A Fréchet distance between the distributions of generated and of real pictures.
 
-As the Fréchet inception distance (Heusel et al., NeurIPS 2017), but between features of filters that nobody trained:
-drawn at random, at four scales and sixteen places. A quarter of them tell mean colours; of the others it is the
-logarithm of the energy that counts, so that fine detail, whose energy is small, weighs as much as coarse. Such figures
-compare with each other only.
+Like the Fréchet inception distance (Heusel et al., NeurIPS 2017), but with features of random, untrained filters at
+four scales and sixteen places. A quarter of the features are mean colours; the others are logarithms of the energy, so
+that fine detail, whose energy is small, has the same weight as coarse. Such figures compare only with each other.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The state of a training on disk: small pieces, from which it goes on exactly.
+"""The state of a training on disk, in small files, from which the training continues exactly.
 
-Parameters are stored as float16 and squared slopes as bfloat16, half the size of what they are while training; the
-training itself goes on from the rounded values, so that stopping changes nothing.
+Parameters are stored as float16 and squared gradients as bfloat16, half their size while training. After each save the
+training continues from the rounded values, so that an interruption changes nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _STATE, _NEW, _OLD = "state", "state.new", "state.old"
 
 
 def save(trainer: Trainer, folder: Path, faces_sha256: str) -> None:
-    """Write the state, which replaces the one before when it is whole, and go on from what was written."""
+    """Write the state, which replaces the previous one when it is complete, and continue from the written values."""
     tensors = {name: tensor.cpu().contiguous() for name, tensor in _stored(trainer).items()}
     pieces: list[dict[str, Tensor]] = [{}]
     size = 0
@@ -102,7 +102,7 @@ def _restore(trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
         for i, parameter in enumerate(optimiser.param_groups[0]["params"]):
             optimiser.state[parameter] = {
                 "step": tensors[f"{network}.steps"][i].clone(),
-                # With a first beta of 0 the mean of slopes is the last slope, and is not used again.
+                # With a first beta of 0 the mean gradient is the last gradient, and is not used again.
                 "exp_avg": torch.zeros_like(parameter),
                 "exp_avg_sq": torch.empty_like(parameter).copy_(tensors[f"{network}.squares.{i}"]),
             }

@@ -1,11 +1,11 @@
 """The training of a StyleGAN2 on few pictures, step by step.
 
 Sources: "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020, section 3 and appendix B (non-saturating
-loss, R1 and path length now and then); "Training Generative Adversarial Networks with Limited Data", NeurIPS 2020,
-section 3 and appendix C (how strongly pictures are changed follows from the discriminator's certainty about real ones).
+loss, lazy R1 and path length); "Training Generative Adversarial Networks with Limited Data", NeurIPS 2020,
+section 3 and appendix C (the strength of the augmentation follows the discriminator's certainty about real pictures).
 
-Everything random in a step is drawn from the seed and the step's number, so that a run which goes on from what it has
-stored does what one without a pause would have done.
+All random numbers of a step depend on the seed and the step's number only, so that a run that continues from its stored
+state gives the same result as one without a pause.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Recipe:
 
     @property
     def r1_weight(self) -> float:
-        """Of the discriminator's squared slope at real pictures."""
+        """Weight of the discriminator's squared gradient at real pictures."""
         return _R1_PER_PIXEL * self.size_px**2 / self.batch
 
 
@@ -100,8 +100,8 @@ class Trainer:
         """How unevenly pictures change with their latents."""
         pictures, w_plus = self._generated(max(1, self.recipe.batch // 2), draw)
         noise = torch.randn(pictures.shape, generator=draw, device=self.device) / self.recipe.size_px
-        (slope,) = torch.autograd.grad((pictures * noise).sum(), w_plus, create_graph=True)
-        lengths = slope.square().sum(dim=2).mean(dim=1).sqrt()
+        (gradient,) = torch.autograd.grad((pictures * noise).sum(), w_plus, create_graph=True)
+        lengths = gradient.square().sum(dim=2).mean(dim=1).sqrt()
         self.path_length = torch.lerp(self.path_length, lengths.detach().mean(), _PATH_DECAY)
         return _PATH_WEIGHT * (lengths - self.path_length).square().mean()
 
@@ -119,8 +119,8 @@ class Trainer:
         self.certainty = self.certainty + of_real.detach().sign().mean()
         if self.step_count % _R1_EVERY == 0:
             real = real.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(self.discriminator(real).sum(), real, create_graph=True)
-            loss = self.recipe.r1_weight / 2 * slope.square().sum(dim=(1, 2, 3)).mean()
+            (gradient,) = torch.autograd.grad(self.discriminator(real).sum(), real, create_graph=True)
+            loss = self.recipe.r1_weight / 2 * gradient.square().sum(dim=(1, 2, 3)).mean()
             _descend(optimiser, loss * _R1_EVERY)
             self.losses["r1"] = loss.detach()
 

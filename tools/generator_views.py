@@ -1,10 +1,10 @@
-"""Heads as the views show them that a face generator has to complete, from portraits.
+"""Renders heads from portraits as a face generator has to complete them.
 
 python tools/generator_views.py FACES FACES.zip --out VIEWS.zip
 
 FACES.zip is what `tools/generator_data.py` kept of FACES. Every portrait is completed by the built-in prior and
 rendered as the package renders a view, from near each of the planned directions; views of which the photo itself shows
-less than a third are left out. So a generator need not know hair, clothes and rooms, of which no view shows anything.
+less than a third are left out. So a generator need not learn hair, clothes and rooms, which no view shows.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from facemesh_extension import BENT_BY
+from facemesh_extension import REGISTERED_BY
 from facemesh_mean import Array, Index, similarity
 from facemesh_regions import LANDMARKS
 from ict_layout import MIRRORED, Head
@@ -58,12 +58,13 @@ class Surface:
 
 
 def first_guess(head: Head, mean: Array, surface: Surface) -> Places:
-    """The 468 points from FaceMesh's mean shape [468, 3], bent so that the iBUG landmarks agree and then onto ICT."""
+    """The 468 points from FaceMesh's mean shape [468, 3], registered non-rigidly by the iBUG landmarks and then to
+    ICT's surface."""
     target = head.shape * UNIT_M
-    scale, R, t = similarity(mean[LANDMARKS[BENT_BY]], target[head.landmarks[BENT_BY]])
+    scale, R, t = similarity(mean[LANDMARKS[REGISTERED_BY]], target[head.landmarks[REGISTERED_BY]])
     points = scale * mean @ R.T + t
-    anchors = points[LANDMARKS[BENT_BY]]
-    offset = target[head.landmarks[BENT_BY]] - anchors
+    anchors = points[LANDMARKS[REGISTERED_BY]]
+    offset = target[head.landmarks[REGISTERED_BY]] - anchors
     points = points + RBFInterpolator(anchors, offset, kernel="linear", degree=1)(points)
     return surface.nearest(points)[0]
 
@@ -113,7 +114,8 @@ def contours(head: Head, points: Array, oval: Index) -> Index:
 
 
 def facemesh_uv(head: Head, model: FaceMeshModel, points: Array) -> Array:
-    """[V, 2]: where ICT's skin lies on FaceMesh's chart, the FaceMesh head bent onto `points` [468, 3]; else NaN."""
+    """[V, 2]: where ICT's skin lies on FaceMesh's chart, the FaceMesh head registered non-rigidly to `points` [468, 3];
+    else NaN."""
     mean = model.face_mean.double()
     fine = model.head(mean.float()).numpy()
     scale, R, t = similarity(mean.numpy(), points)

@@ -129,7 +129,7 @@ def make(fits: list[Array], wheel: Path, ict: Path, mirror: Index) -> dict[str, 
 
 
 def wanted_chart(shape: Array, patches: list[Index], steps_in: Index, steps_out: Index) -> uv_charts.Wanted:
-    """Larger towards the middle of the face, ever flatter rings outside, room for an open mouth."""
+    """Larger towards the middle of the face, flatter rings outside, room for an open mouth."""
     triangles = np.concatenate(patches)
     depth = np.where(steps_out > 0, -steps_out, steps_in)
     knots = np.arange(-extension.RINGS, MIDDLE + 1)

@@ -2,7 +2,7 @@
 
 python tools/train_eigenfaces.py FACES.zip --out RUN [--minutes 60]
 
-FACES.zip is what `tools/generator_views.py` wrote. Run the same command again and it goes on from `RUN/state.pt`,
+FACES.zip is what `tools/generator_views.py` wrote. Run the same command again and it continues from `RUN/state.pt`,
 exactly. Every so many steps, RUN gets
 
     faces.png, samples.png, log.csv    portraits and what is made of them, random people, and figures

@@ -1,11 +1,11 @@
-"""Train the encoder of a face generator: from a picture to the latents at which a search for it should begin.
+"""Train the encoder of a face generator: from a picture to the latents at which its search starts.
 
 python tools/train_encoder.py GENERATOR.safetensors FACES.zip --out face_encoder.safetensors [--device cuda]
 
 First its linear part: least squares from pictures that the generator made to their latents. Then the rest: half of
 every batch are such pictures, the other half the faces of FACES.zip (`tools/generator_views.py`), whose latents are
-only known by what the generator makes of the guess. Many are damaged as a view is where a search begins, and the guess
-is judged by the whole picture.
+only known through the generator's picture of the guess. Many are damaged like a view at the start of a search, and the
+guess is compared with the complete picture.
 """
 
 from __future__ import annotations
@@ -33,15 +33,17 @@ _DENSE = 224
 _RATE, _OUT_SCALE = 1e-3, 0.1
 _MIX = 0.5
 _LATENT_WEIGHT, _PICTURE_WEIGHT, _NEAR_WEIGHT = 1.0, 2.0, 0.02
-"""Of the latents of generated pictures; of what the generator makes of the guess; of the distance from the mean latent
-of guesses for real faces, over the deviation of latents."""
+"""Weights of the latents of generated pictures; of the generator's picture of the guess; of the distance between guesses
+for real faces and the mean latent, over the deviation of latents."""
 _LATENTS, _LINEAR_PX, _CHUNK, _DAMPING = 4096, 32, 64, 0.01
 _SEED_STRIDE = 1_000_003
 
 
 def new_encoder(generator: Generator, share: float, seed: int, samples: int = _LATENTS) -> FaceEncoder:
-    """An encoder for a generator whose linear part is ready, from so many pictures, and whose network knows nothing
-    yet; `share` of its channels is for trying things out."""
+    """An encoder for a generator: its linear part is solved from `samples` pictures, its network is not trained yet.
+
+    `share` scales the number of channels, for small trials.
+    """
     draw = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int, gain: float = math.sqrt(2)) -> Tensor:

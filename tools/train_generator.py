@@ -2,11 +2,11 @@
 
 python tools/train_generator.py FACES.zip --out RUN [--minutes 9] [--device cuda]
 
-FACES.zip is what `tools/generator_data.py` wrote. Run the same command again and it goes on from `RUN/state`, exactly.
+FACES.zip is what `tools/generator_data.py` wrote. Run the same command again and it continues from `RUN/state` exactly.
 Every so many steps, RUN gets
 
     state/                         pieces of at most 14 MiB; take these to another machine to go on there
-    samples.jpg, log.csv           what it makes of the same latents, and figures
+    samples.jpg, log.csv           pictures of the same latents, and figures
     face_generator.safetensors     the networks with the best score yet, float16, as the package reads them
 """
 
