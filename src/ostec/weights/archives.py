@@ -49,6 +49,4 @@ def read_npz(path: Path, wanted: Collection[str], largest_bytes: int, remedy: st
     except BadWeights as error:
         raise BadWeights(f"{error} {remedy}") from error
     except Exception as error:  # numpy and zipfile raise whatever their parsers do
-        raise BadWeights(
-            f"{path} is truncated, or not an .npz of plain arrays ({error}). {remedy}"
-        ) from error
+        raise BadWeights(f"{path} is truncated, or not an .npz of plain arrays ({error}). {remedy}") from error

@@ -67,7 +67,7 @@ def project_views(
     for index, batch in enumerate(batches):
         # Render: the texture so far, seen from each view of the batch, in the FFHQ frame of the generator.
         complete = with_features(texture, face)
-        # Trust: the mask of what is known. The search compares the known part, and its picture supplies the rest.
+        # Trust: the mask of what is known. The search matches the known part; the generator supplies the rest.
         trust = torch.where(complete.confidence >= least_confidence, 1.0, guess_trust)
         shots = tuple(
             shoot(face.reconstruction, complete.rgb, trust, view, search.size_px, rasterise) for view in batch
@@ -76,7 +76,7 @@ def project_views(
         found = search(shots, (low + step * index, low + step * (index + 1)))
         for completion in found:
             shot = completion.shot
-            # Unwrap: the picture into the texture's chart; ours only takes over in what it differs from the base.
+            # Unwrap: the picture into the texture's chart. Ours changes the base by the difference to its render.
             if base is None:
                 seen = unwrap(completion.image, shot.camera, face.reconstruction, face.texels, rasterise)
             else:
