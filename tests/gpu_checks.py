@@ -38,8 +38,8 @@ from ostec.geometry.texels import bake_texels
 from ostec.interfaces import LossNetworks
 from ostec.landmarks.facemesh_landmarks import load_mesh_landmarks
 from ostec.landmarks.fan import Fan
-from ostec.networks.iresnet import IResNet
 from ostec.networks.identity import embeddings
+from ostec.networks.iresnet import IResNet
 from ostec.networks.stylegan2 import Generator
 from ostec.networks.stylegan2_discriminator import Discriminator
 from ostec.settings import SearchSettings, Settings
