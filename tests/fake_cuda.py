@@ -177,7 +177,7 @@ class _Functions(TorchFunctionMode):
             tensor.__array__: lambda x, *args, **kwargs: _readable(x).__array__(*args, **kwargs),
             tensor.__dlpack__: lambda x, *args, **kwargs: _readable(x).__dlpack__(*args, **kwargs),
             tensor.tolist: self._tolist,
-            tensor.__deepcopy__: lambda x, memo: mark(x.__deepcopy__(memo), device_of(x)),
+            tensor.__deepcopy__: _deepcopied,
         }
 
     def __torch_function__(
@@ -259,6 +259,11 @@ class _Transfer(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return _copied(gradient, ctx.origin, ctx.fake), None, None
+
+
+def _deepcopied(x: Tensor, memo: dict[int, Any]) -> Tensor:
+    with _disable_current_modes():
+        return mark(x.__deepcopy__(memo), device_of(x))
 
 
 def _copied(x: Tensor, device: str, fake: FakeCuda) -> Tensor:

@@ -7,6 +7,7 @@ closed form.
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -37,12 +38,15 @@ def embeddings(net: nn.Module, pictures: Tensor, landmarks_px: Tensor) -> Tensor
     """[N, E] of length 1, of pictures [N, 3, H, W] sRGB 0..1 with landmarks [N, 68, 2] px, iBUG order.
 
     Differentiable in the pictures. Pictures of up to 256 px, as the search has them, are cut without leaving their
-    device; there landmarks that coincide give NaN. For larger ones it raises `BadGeometry`.
+    device; there landmarks that coincide give NaN. For larger ones it raises `BadGeometry`. Only the crops go to the
+    network's device.
     """
     points_px = _five_points(landmarks_px)
     if max(pictures.shape[2:]) <= _SMALL_PX:
-        return net(small_crops(pictures.float(), points_px))
-    return net(torch.stack([_crop(picture, points) for picture, points in zip(pictures, points_px, strict=True)]))
+        crops = small_crops(pictures.float(), points_px)
+    else:
+        crops = torch.stack([_crop(picture, points) for picture, points in zip(pictures, points_px, strict=True)])
+    return net(crops.to(next(chain(net.parameters(), net.buffers()), pictures).device))
 
 
 def small_crops(pictures: Tensor, points_px: Tensor) -> Tensor:

@@ -101,7 +101,7 @@ def search(
     `progress(share)` is called before each step; an error that it raises stops the search. The same seed gives the same
     bits on one CPU. Sizes beyond the generator's resolution mean its resolution.
     """
-    random = torch.Generator().manual_seed(seed)
+    random = torch.Generator(start.device).manual_seed(seed)
     w = start.detach().clone().requires_grad_()
     best, size_px, optimiser = _Best.before(w), 0, None
     check_every = STEPS_PER_SYNC if w.is_cuda else 1
@@ -125,7 +125,7 @@ def search(
             break
         with torch.no_grad():
             if plan.redraw_beyond is not None:
-                noise = torch.randn(w.shape[1:], generator=random).to(w)
+                noise = torch.randn(w.shape[1:], generator=random, device=w.device)
                 w.copy_(torch.where(w.abs() > plan.redraw_beyond, noise, w))
             w.copy_(torch.where(best.active[:, None, None], w, before))
     progress(1.0)

@@ -86,5 +86,7 @@ class MapStart:
         return torch.cat(columns).T.contiguous()
 
     def _small(self, w_plus: Tensor) -> Tensor:
-        """[N, 3, P, P], about 0..1."""
-        return downsample(self.pyramid.picture(w_plus, self.pyramid.usable_size(self._side_px)), self._side_px)
+        """[N, 3, P, P], about 0..1; on a GPU without TF32, whose rounding the differences would magnify."""
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            picture = self.pyramid.picture(w_plus, self.pyramid.usable_size(self._side_px))
+        return downsample(picture, self._side_px)

@@ -96,8 +96,7 @@ class ViewSearch:
         """[1, E] of the person in the photo, where there is a network for it."""
         if self.networks.identity is None:
             return None
-        device, landmarks_px = self.generator.w_avg.device, face.reconstruction.landmarks.points_px
-        return self.networks.identity(face.photo.rgb[None].to(device), landmarks_px[None].to(device))
+        return self.networks.identity(face.photo.rgb[None], face.reconstruction.landmarks.points_px[None])
 
     def terms_in_use(self, settings: Settings) -> dict[str, str]:
         """Term of the loss -> "on", or why it is off."""
