@@ -79,10 +79,9 @@ class MapStart:
         """[3 P², W]: of small pictures by a latent that all layers share, at the mean latent; by differences."""
         generator, columns = self.pyramid.generator, []
         mean = generator.w_avg.expand(1, generator.num_ws, -1)
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # TF32 has too few digits for differences, too
-            for steps in (_DIFFERENCE * torch.eye(len(generator.w_avg)).to(generator.w_avg)).split(_CHUNK):
-                ahead, behind = (self._small(mean + s[:, None]) for s in (steps, -steps))
-                columns.append((ahead - behind).flatten(1) / (2 * _DIFFERENCE))
+        for steps in (_DIFFERENCE * torch.eye(len(generator.w_avg)).to(generator.w_avg)).split(_CHUNK):
+            ahead, behind = (self._small(mean + s[:, None]) for s in (steps, -steps))
+            columns.append((ahead - behind).flatten(1) / (2 * _DIFFERENCE))
         return torch.cat(columns).T.contiguous()
 
     def _small(self, w_plus: Tensor) -> Tensor:
