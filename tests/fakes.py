@@ -82,9 +82,12 @@ def write(result: Result, save_dir: Path, name: str, formats: tuple[str, ...]) -
 
 @dataclass
 class FakeWriter:
-    """Saves by a function like `write`, and encodes nothing."""
+    """Saves with a function like `write`, and encodes nothing."""
 
-    save: Callable[[Result, Path, str, tuple[str, ...]], Mapping[str, Path]]
+    write: Callable[[Result, Path, str, tuple[str, ...]], Mapping[str, Path]] = write
+
+    def save(self, result: Result, save_dir: Path, name: str, formats: tuple[str, ...]) -> Mapping[str, Path]:
+        return self.write(result, save_dir, name, formats)
 
     def encode(self, result: Result, name: str, formats: tuple[str, ...]) -> Mapping[str, bytes]:
         return {}

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fakes import complete, reconstruct, segment, write
+from fakes import FakeWriter, complete, reconstruct, segment
 from synthetic import head, paint
 
 from ostec.bench.gallery import Gallery, Setup
@@ -29,7 +29,7 @@ def find(photo: Photo) -> list[Detection]:
     return [] if "re-photo" in photo.name else found
 
 
-PARTS = Parts(find, reconstruct, segment, rasterise, complete, write)
+PARTS = Parts(find, reconstruct, segment, rasterise, complete, FakeWriter())
 
 
 def setup(gallery: Gallery | None = None, parts: Parts = PARTS, methods: str = "a") -> Setup:
@@ -39,7 +39,7 @@ def setup(gallery: Gallery | None = None, parts: Parts = PARTS, methods: str = "
 def result(rgb: torch.Tensor, seen: torch.Tensor) -> Result:
     confidence = torch.where(seen, 0.9, -1.0)
     texture, report = UVTexture(rgb, confidence), {"seconds": {"complete": 0.25}}
-    return Result(PHOTO, head(), UVTexture(rgb * seen, confidence), texture, None, (), report, write)
+    return Result(PHOTO, head(), UVTexture(rgb * seen, confidence), texture, None, (), report, FakeWriter())
 
 
 def test_the_turned_picture_shows_the_head_before_the_other_photo() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import trimesh
-from fakes import complete, segment, write
+from fakes import FakeWriter, complete, segment
 from PIL import Image
 from scipy.spatial import KDTree
 from synthetic import head, paint
@@ -46,7 +46,7 @@ def fit(photo: Photo, detection: Detection) -> Reconstruction:
     return replace(FACE, vertices=vertices, camera=camera)
 
 
-PARTS = Parts(find, fit, segment, rasterise, complete, write)
+PARTS = Parts(find, fit, segment, rasterise, complete, FakeWriter())
 
 
 def as_fitted(camera: Camera, scale: float, turn: Tensor) -> tuple[Tensor, Camera]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from ostec.texture.views import PHOTO_PRIORITY, choose_mode, plan_views
@@ -37,4 +38,14 @@ def test_the_owner_is_the_best_score_and_the_earlier_on_a_tie() -> None:
 def test_adding_a_view_leaves_the_atlas_as_it_was() -> None:
     empty = Atlas()
     one = empty.add("photo", texture([0.5]), 2.0, "photo")
-    assert empty.names == () and one.names == ("photo",)
+    assert not empty.entries and [entry.name for entry in one.entries] == ["photo"]
+
+
+def test_an_entry_says_whether_it_is_a_photo() -> None:
+    """Whatever its name and place: several photos of one person may lie among completed views."""
+    shown, invented = texture([0.5]), texture([0.9])
+    atlas = Atlas().add("photo of a statue", invented, 1.0).add("left.jpg", shown, 2.0, "photo")
+    assert atlas.photo is shown and [entry.name for entry in atlas.photos] == ["left.jpg"]
+    for none_or_two in (Atlas().add("view", invented, 1.0), atlas.add("right.jpg", shown, 2.0, "photo")):
+        with pytest.raises(ValueError, match="unpack"):
+            none_or_two.photo  # noqa: B018
