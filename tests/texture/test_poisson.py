@@ -11,9 +11,13 @@ from scipy.sparse import coo_matrix, diags
 from scipy.sparse.linalg import spsolve
 from torch import Tensor
 
-from ostec.texture.poisson import solve
+from ostec.texture import poisson
 
 ERROR = 0.5 / 255
+
+
+def solve(target, unknown, step_x, step_y, edge_x, edge_y, pull) -> Tensor:
+    return poisson.solve(target, unknown, (step_x, step_y), (edge_x, edge_y), pull)
 
 
 def solve_directly(target, unknown, step_x, step_y, edge_x, edge_y, pull) -> Tensor:

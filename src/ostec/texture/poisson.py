@@ -1,8 +1,9 @@
-"""Gradient-domain blending: the picture whose steps between neighbours are closest to those wanted.
+"""Gradient-domain blending: the picture whose steps between neighbours are closest to given ones.
 
 Conjugate gradients with one multigrid V-cycle as preconditioner (McAdams, Sifakis and Teran, "A parallel multigrid
 Poisson solver for fluids simulation on large grids", 2010), with the cell-centred transfer of Kwak ("V-cycle
-multigrid for cell-centered finite differences", 1999), which does not reach across missing edges.
+multigrid for cell-centered finite differences", 1999), which does not reach across missing edges. General algebraic
+multigrid solvers take several times as long, as they have to find out that the unknowns lie on a grid.
 """
 
 from __future__ import annotations
@@ -27,57 +28,54 @@ _TINY = 1e-30
 def solve(
     target: Tensor,
     unknown: Tensor,
-    step_x: Tensor,
-    step_y: Tensor,
-    edge_x: Tensor,
-    edge_y: Tensor,
+    steps: tuple[Tensor, Tensor],
+    edges: tuple[Tensor, Tensor],
     pull: Tensor,
-    *,
     tolerance: float = TOLERANCE,
 ) -> Tensor:
     """[C, H, W]: `target` [C, H, W] where not `unknown` [H, W] bool, and elsewhere the x that minimises
 
         sum over edges of edge · (x_next - x_here - step)² + sum over unknowns of pull · (x - target)².
 
-    Edges between columns have `step_x` [C, H, W-1] and `edge_x` [H, W-1], those between rows `step_y` [C, H-1, W] and
-    `edge_y` [H-1, W]; an edge >= 0 of 0 is none. `pull` is [H, W] >= 0. Unknowns without edges or pull keep their
-    target; so does, on the whole, the mean of a region that no known texel and no pull holds. The search stops when a
-    V-cycle moves no texel by more than `tolerance`; at the default, errors stay below 0.5/255 for pictures in 0..1.
-    The answer does not depend on the number of threads.
+    `steps` between columns are [C, H, W-1], between rows [C, H-1, W]; likewise `edges` [H, W-1] and [H-1, W], >= 0,
+    where 0 means no edge. `pull` is [H, W] >= 0. Unknowns without edges or pull keep their target; a region that is
+    held by no known texel and no pull keeps the mean of its target. Iteration stops when a V-cycle moves no texel by
+    more than `tolerance`; at the default, errors stay below 0.5/255 for pictures in 0..1. The result does not depend
+    on the number of threads.
     """
     rows = unknown.any(dim=1).nonzero()[:, 0].tolist()
     if not rows:
         return target.clone()
     low, high = max(rows[0] - 1, 0), min(rows[-1] + 2, unknown.shape[0])
     solved = target.clone()
-    part, free = solved[:, low:high], unknown[low:high]
-    edges = _live(edge_x[low:high], free, 1), _live(edge_y[low : high - 1], free, 0)
+    part, free, pull = solved[:, low:high], unknown[low:high], pull[low:high]
+    edge_x, edge_y = _active(edges[0][low:high], free, 1), _active(edges[1][low : high - 1], free, 0)
     force = _divergence(
-        edges[0] * (part.diff(dim=2) - step_x[:, low:high]), edges[1] * (part.diff(dim=1) - step_y[:, low : high - 1])
+        edge_x * (part.diff(dim=2) - steps[0][:, low:high]), edge_y * (part.diff(dim=1) - steps[1][:, low : high - 1])
     )
-    levels, margins = _pyramid(edges, pull[low:high], free)
+    levels, margins = _pyramid(edge_x, edge_y, pull, free)
     with Bands() as bands:
-        moved = _conjugate_gradients(levels, F.pad(force * free, margins), tolerance, bands)
+        moved = _Solver(levels, bands, F.pad(force * free, margins)).run(tolerance)
     height, width = free.shape
     moved = moved[:, margins[2] : margins[2] + height, margins[0] : margins[0] + width] * free
-    part += _levelled(moved, edges, pull[low:high], free)
+    part += _with_exact_means(moved, (edge_x, edge_y), pull, free)
     return solved
 
 
-def _levelled(moved: Tensor, edges: tuple[Tensor, Tensor], pull: Tensor, free: Tensor) -> Tensor:
+def _with_exact_means(moved: Tensor, edges: tuple[Tensor, Tensor], pull: Tensor, free: Tensor) -> Tensor:
     """`moved` [C, h, w] with the mean that it must have on regions without a known neighbour: 0, weighted by `pull`.
 
-    The search is slow to find it for small regions that lie between others.
+    Conjugate gradients are slow to find it for small regions that lie between others.
     """
-    region = _regions(edges[0].contiguous().numpy(), edges[1].contiguous().numpy(), free.contiguous().numpy())
-    afloat = region >= 0
-    if not afloat.any():
+    region = _floating_regions(edges[0].contiguous().numpy(), edges[1].contiguous().numpy(), free.contiguous().numpy())
+    floating = region >= 0
+    if not floating.any():
         return moved
-    index, weight = region[afloat], pull.numpy()[afloat].astype(np.float64)
+    index, weight = region[floating], pull.numpy()[floating].astype(np.float64)
     weight[np.bincount(index, weight)[index] == 0] = 1
     total = np.bincount(index, weight)
     for plane in moved.numpy():
-        plane[afloat] -= (np.bincount(index, weight * plane[afloat]) / total)[index].astype(np.float32)
+        plane[floating] -= (np.bincount(index, weight * plane[floating]) / total)[index].astype(np.float32)
     return moved
 
 
@@ -92,7 +90,7 @@ class _Level:
     diagonal: np.ndarray
     """[N+2, M+2]; 0 where nothing is unknown: what V-cycles put there has no effect."""
     damping: np.ndarray
-    """[N+2, M+2]: what Jacobi's method multiplies by."""
+    """[N+2, M+2]: factor of the damped Jacobi method."""
     share_x: np.ndarray
     share_y: np.ndarray
     """[N+2, M+2]: how much a finer texel takes from the next coarse one in x and in y; 0 where there is no edge."""
@@ -103,8 +101,12 @@ class _Level:
     def size(self) -> tuple[int, int]:
         return self.diagonal.shape[0] - 2, self.diagonal.shape[1] - 2
 
+    @property
+    def equations(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self.edge_x, self.edge_y, self.diagonal
 
-def _live(edge: Tensor, free: Tensor, dim: int) -> Tensor:
+
+def _active(edge: Tensor, free: Tensor, dim: int) -> Tensor:
     """The edges with an unknown end."""
     count = free.shape[dim] - 1
     return edge * (free.narrow(dim, 0, count) | free.narrow(dim, 1, count))
@@ -119,7 +121,7 @@ def _divergence(flow_x: Tensor, flow_y: Tensor) -> Tensor:
     return total
 
 
-def _pyramid(edges: tuple[Tensor, Tensor], pull: Tensor, free: Tensor) -> tuple[list[_Level], tuple[int, ...]]:
+def _pyramid(edge_x: Tensor, edge_y: Tensor, pull: Tensor, free: Tensor) -> tuple[list[_Level], tuple[int, ...]]:
     """Levels, finest first, and the margins (left, right, top, bottom) that the finest has around the picture.
 
     Known texels become weights that hold their unknown neighbours where they are. Each coarser level joins 2 x 2
@@ -131,13 +133,11 @@ def _pyramid(edges: tuple[Tensor, Tensor], pull: Tensor, free: Tensor) -> tuple[
         block *= 2
     missing = (-width % block, -height % block)
     margins = (missing[0] // 2 + 1, missing[0] - missing[0] // 2 + 1, 1, missing[1] + 1)
-    right, below = F.pad(edges[0], (0, 1)), F.pad(edges[1], (0, 0, 0, 1))
-    left, above = F.pad(edges[0], (1, 0)), F.pad(edges[1], (0, 0, 1, 0))
-    both_x, both_y = free & F.pad(free, (1, -1)), free & F.pad(free, (0, 0, 1, -1))
-    total = pull + left + right + (above + below)
-    edge_x, edge_y = left * both_x, above * both_y
-    inner = edge_x + F.pad(edge_x, (-1, 1)) + (edge_y + F.pad(edge_y, (0, 0, -1, 1)))
-    hold, edge_x, edge_y = (F.pad(t, margins) for t in ((total - inner) * free, edge_x, edge_y))
+    left, above = F.pad(edge_x, (1, 0)), F.pad(edge_y, (0, 0, 1, 0))
+    total = pull + left + F.pad(edge_x, (0, 1)) + (above + F.pad(edge_y, (0, 0, 0, 1)))
+    edge_x, edge_y = left * (free & F.pad(free, (1, -1))), above * (free & F.pad(free, (0, 0, 1, -1)))
+    hold = (total - _sum_of_edges(edge_x, edge_y)) * free
+    hold, edge_x, edge_y = (F.pad(plane, margins) for plane in (hold, edge_x, edge_y))
     levels = [_level(edge_x, edge_y, hold, coarsest=block == 1)]
     while block > 1:
         block //= 2
@@ -148,17 +148,20 @@ def _pyramid(edges: tuple[Tensor, Tensor], pull: Tensor, free: Tensor) -> tuple[
     return levels, margins
 
 
+def _sum_of_edges(edge_x: Tensor, edge_y: Tensor) -> Tensor:
+    """[N, M]: of each texel's four edges, given those to the left and above."""
+    return edge_x + F.pad(edge_x, (-1, 1)) + (edge_y + F.pad(edge_y, (0, 0, -1, 1)))
+
+
 def _level(edge_x: Tensor, edge_y: Tensor, hold: Tensor, coarsest: bool) -> _Level:
-    around = edge_x + F.pad(edge_x, (-1, 1)) + (edge_y + F.pad(edge_y, (0, 0, -1, 1)))
-    diagonal = hold + around
-    damping = (_DAMPING / diagonal.clamp(min=_TINY)).numpy()
-    share_x, share_y = (0.25 * (edge_x > 0)).numpy(), (0.25 * (edge_y > 0)).numpy()
-    inverse = _inverse(edge_x, edge_y, diagonal) if coarsest else None
-    return _Level(edge_x.numpy(), edge_y.numpy(), diagonal.numpy(), damping, share_x, share_y, inverse)
+    diagonal = hold + _sum_of_edges(edge_x, edge_y)
+    damping = _DAMPING / diagonal.clamp(min=_TINY)
+    planes = edge_x, edge_y, diagonal, damping, 0.25 * (edge_x > 0), 0.25 * (edge_y > 0)
+    return _Level(*(plane.numpy() for plane in planes), _inverse(edge_x, edge_y, diagonal) if coarsest else None)
 
 
 def _inverse(edge_x: Tensor, edge_y: Tensor, diagonal: Tensor) -> Tensor:
-    """[NM, NM] pseudo-inverse of the whole matrix of a small level."""
+    """[NM, NM] pseudo-inverse of the full matrix of a small level."""
     rows, columns = (n - 2 for n in diagonal.shape)
     matrix = torch.diag(diagonal[1:-1, 1:-1].flatten().double())
     index = torch.arange(rows * columns).view(rows, columns)
@@ -168,86 +171,73 @@ def _inverse(edge_x: Tensor, edge_y: Tensor, diagonal: Tensor) -> Tensor:
     return torch.linalg.pinv(matrix, hermitian=True).float()
 
 
-def _conjugate_gradients(levels: list[_Level], residual: Tensor, tolerance: float, bands: Bands) -> Tensor:
-    """[C, N+2, M+2]: the solution x of the finest level's equations for b = `residual`, which is used up."""
-    work = [_Scratch.like(residual, level) for level in levels]
-    work[0].b = residual
-    solution, direction = torch.zeros_like(residual), torch.zeros_like(residual)
-    before = torch.zeros(len(residual), dtype=torch.float64)
-    for _ in range(_MAX_STEPS):
-        step, now, most = _v_cycle(levels, work, bands)
-        if most <= tolerance:
-            return solution.add_(step)
-        _add(direction, _ratio(now, before), step, torch.ones(len(step)), bands)
-        image, curvature, _ = _relax(levels[0], direction, direction, work[0].guess, bands, gain=0, plain=1)
-        length = _ratio(now, -curvature)
-        _add(solution, torch.ones(len(step)), direction, length, bands)
-        _add(residual, torch.ones(len(step)), image, length, bands)
-        before = now
-    return solution
+class _Solver:
+    """Conjugate gradients on the finest level. Arrays are [C, N+2, M+2], with borders that stay 0."""
 
+    def __init__(self, levels: list[_Level], bands: Bands, residual: Tensor) -> None:
+        """`residual`: the right-hand side of the finest level; it is overwritten."""
+        self._levels, self._bands = levels, bands
+        sizes = [(len(residual), *level.diagonal.shape) for level in levels]
+        self._b = [residual, *(residual.new_zeros(size) for size in sizes[1:])]
+        self._guess, self._rest = ([residual.new_zeros(size) for size in sizes] for _ in range(2))
 
-@dataclass
-class _Scratch:
-    """Memory of one level, [C, N+2, M+2] each, with borders that stay 0."""
+    def run(self, tolerance: float) -> Tensor:
+        """The solution."""
+        residual = self._b[0]
+        solution, direction, one = torch.zeros_like(residual), torch.zeros_like(residual), torch.ones(len(residual))
+        before = torch.zeros(len(residual), dtype=torch.float64)
+        for _ in range(_MAX_STEPS):
+            step, now, largest = self._v_cycle(0)
+            if largest <= tolerance:
+                return solution.add_(step)
+            self._add(direction, _ratio(now, before), step, one)
+            image, curvature, _ = self._relax(0, direction, direction, self._guess[0], (0, 0, 1, 0))
+            length = _ratio(now, -curvature)
+            self._add(solution, one, direction, length)
+            self._add(residual, one, image, length)
+            before = now
+        return solution
 
-    b: Tensor
-    guess: Tensor
-    rest: Tensor
+    def _v_cycle(self, n: int) -> tuple[Tensor, Tensor, float]:
+        """Approximate solution of the equations of level n, a symmetric linear map of their right-hand side, in one of
+        the work arrays; with the sums and the maximum of `_relax`."""
+        level, b, guess, rest = self._levels[n], self._b[n], self._guess[n], self._rest[n]
+        if level.inverse is not None:
+            inner = b[:, 1:-1, 1:-1]
+            guess[:, 1:-1, 1:-1] = (inner.flatten(1) @ level.inverse).view_as(inner)
+            return guess, (guess * b).sum(dim=(1, 2), dtype=torch.float64), float(guess.abs().max())
+        start = b.numpy(), level.equations, level.damping, guess.numpy(), rest.numpy()
+        self._bands(*level.size, lambda low, high: _start_rows(low, high, *start))
+        coarse, (height, width) = self._levels[n + 1], self._levels[n + 1].size
+        down = coarse.share_x, coarse.share_y, rest.numpy(), self._b[n + 1].numpy()
+        self._bands(height, 4 * width, lambda low, high: _restrict(low, high, *down))
+        up = coarse.share_x, coarse.share_y, self._v_cycle(n + 1)[0].numpy(), guess.numpy()
+        self._bands(height, 4 * width, lambda low, high: _prolong(low, high, *up))
+        return self._relax(n, guess, b, rest, (1, 1, 0, _DAMPING))
 
-    @classmethod
-    def like(cls, picture: Tensor, level: _Level) -> _Scratch:
-        return cls(*(picture.new_zeros(len(picture), *level.diagonal.shape) for _ in range(3)))
+    def _relax(
+        self, n: int, x: Tensor, b: Tensor, out: Tensor, factors: tuple[float, float, float, float]
+    ) -> tuple[Tensor, Tensor, float]:
+        """With `factors` (keep, gain, plain, scaled), `out` becomes
 
+            keep · x + (plain + scaled / diagonal) · (gain · b - A x).
 
-def _v_cycle(levels: list[_Level], work: list[_Scratch], bands: Bands) -> tuple[Tensor, Tensor, float]:
-    """About the solution of the first level's equations, a symmetric linear map of b, in one of the scratch tensors;
-    with it what `_relax` says of it."""
-    level, b, guess, rest = levels[0], work[0].b, work[0].guess, work[0].rest
-    if level.inverse is not None:
-        inner = b[:, 1:-1, 1:-1]
-        guess[:, 1:-1, 1:-1] = (inner.flatten(1) @ level.inverse).view_as(inner)
-        return guess, (guess * b).sum(dim=(1, 2), dtype=torch.float64), float(guess.abs().max())
-    start = b.numpy(), level.edge_x, level.edge_y, level.diagonal, level.damping, guess.numpy(), rest.numpy()
-    bands(*level.size, lambda low, high: _start_rows(low, high, *start))
-    coarse = levels[1]
-    height, width = coarse.size
-    arrays = coarse.share_x, coarse.share_y, rest.numpy(), work[1].b.numpy()
-    bands(height, 4 * width, lambda low, high: _restrict(low, high, *arrays))
-    arrays = coarse.share_x, coarse.share_y, _v_cycle(levels[1:], work[1:], bands)[0].numpy(), guess.numpy()
-    bands(height, 4 * width, lambda low, high: _prolong(low, high, *arrays))
-    return _relax(level, guess, b, rest, bands, keep=1, gain=1, scaled=_DAMPING)
+        Gives it with the sums of out · b, [C] float64, and the largest |out|.
+        """
+        level = self._levels[n]
+        sums, largest = np.zeros((len(x), level.size[0])), np.zeros((len(x), level.size[0]), np.float32)
+        arrays = x.numpy(), b.numpy(), level.equations, (out.numpy(), sums, largest)
+        rounded = tuple(np.float32(factor) for factor in factors)
+        self._bands(*level.size, lambda low, high: _relax_rows(low, high, rounded, *arrays))
+        return out, torch.from_numpy(sums.sum(axis=1)), float(largest.max())
 
+    def _add(self, a: Tensor, share_a: Tensor, b: Tensor, share_b: Tensor) -> None:
+        """`a` becomes share_a · a + share_b · b, with shares [C].
 
-def _relax(
-    level: _Level,
-    x: Tensor,
-    b: Tensor,
-    out: Tensor,
-    bands: Bands,
-    keep: float = 0,
-    gain: float = 0,
-    plain: float = 0,
-    scaled: float = 0,
-) -> tuple[Tensor, Tensor, float]:
-    """`out` becomes keep · x + (plain + scaled / diagonal) · (gain · b - A x).
-
-    Gives it with the sums of out · b, [C] float64, and the largest |out|.
-    """
-    factors = tuple(np.float32(factor) for factor in (keep, gain, plain, scaled))
-    sums, most = np.zeros((len(x), level.size[0])), np.zeros((len(x), level.size[0]), np.float32)
-    arrays = x.numpy(), b.numpy(), level.edge_x, level.edge_y, level.diagonal, out.numpy(), sums, most
-    bands(*level.size, lambda low, high: _relax_rows(low, high, factors, *arrays))
-    return out, torch.from_numpy(sums.sum(axis=1)), float(most.max())
-
-
-def _add(a: Tensor, share_a: Tensor, b: Tensor, share_b: Tensor, bands: Bands) -> None:
-    """`a` [C, N, M] becomes share_a · a + share_b · b, with shares [C].
-
-    Not torch's work: its threads spin for a while when they are done, on the cores that the next band needs.
-    """
-    arrays = a.numpy(), share_a.numpy(), b.numpy(), share_b.numpy()
-    bands(a.shape[1], a.shape[2], lambda low, high: _add_rows(low, high, *arrays))
+        Not by torch: its threads spin for a while after their work, on the cores that the next band needs.
+        """
+        arrays = a.numpy(), share_a.numpy(), b.numpy(), share_b.numpy()
+        self._bands(a.shape[1], a.shape[2], lambda low, high: _add_rows(low, high, *arrays))
 
 
 def _ratio(a: Tensor, b: Tensor) -> Tensor:
@@ -264,8 +254,9 @@ def _add_rows(low, high, a, share_a, b, share_b):
 
 
 @njit(cache=True, nogil=True)
-def _start_rows(low, high, b, edge_x, edge_y, diagonal, damping, guess, rest):
+def _start_rows(low, high, b, equations, damping, guess, rest):
     """The guess damping · b, and what it leaves of b."""
+    edge_x, edge_y, diagonal = equations
     for i in range(low + 1, high + 1):
         for c in range(len(b)):
             for j in range(1, b.shape[2] - 1):
@@ -279,8 +270,10 @@ def _start_rows(low, high, b, edge_x, edge_y, diagonal, damping, guess, rest):
 
 
 @njit(cache=True, nogil=True)
-def _relax_rows(low, high, factors, x, b, edge_x, edge_y, diagonal, out, sums, most):
+def _relax_rows(low, high, factors, x, b, equations, answer):
     keep, gain, plain, scaled = factors
+    edge_x, edge_y, diagonal = equations
+    out, sums, largest = answer
     for i in range(low + 1, high + 1):
         for c in range(len(x)):
             for j in range(1, x.shape[2] - 1):
@@ -288,17 +281,17 @@ def _relax_rows(low, high, factors, x, b, edge_x, edge_y, diagonal, out, sums, m
                 along = edge_y[i, j] * x[c, i - 1, j] + edge_y[i + 1, j] * x[c, i + 1, j]
                 rest = gain * b[c, i, j] - diagonal[i, j] * x[c, i, j] + (across + along)
                 out[c, i, j] = keep * x[c, i, j] + (plain + scaled / max(diagonal[i, j], np.float32(_TINY))) * rest
-            sums[c, i - 1], most[c, i - 1] = _row_sums(out[c, i], b[c, i])
+            sums[c, i - 1], largest[c, i - 1] = _row_sums(out[c, i], b[c, i])
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc"})
 def _row_sums(a, b):
     """The sum of a · b and the largest |a|."""
-    total, most = np.float32(0), np.float32(0)
+    total, largest = np.float32(0), np.float32(0)
     for j in range(len(a)):
         total += a[j] * b[j]
-        most = max(most, abs(a[j]))
-    return total, most
+        largest = max(largest, abs(a[j]))
+    return total, largest
 
 
 @njit(cache=True, nogil=True)
@@ -336,35 +329,40 @@ def _prolong(low, high, share_x, share_y, coarse, fine):
 
 
 @njit(cache=True, nogil=True)
-def _regions(edge_x, edge_y, free):
-    """[h, w] int64: for unknowns that no path of edges joins to a known texel, a number of their region; else -1."""
+def _floating_regions(edge_x, edge_y, free):
+    """[h, w] int64: for unknowns that no path of edges joins to a known texel, the number of their region; else -1."""
     height, width = free.shape
-    parent = np.arange(height * width + 1)  # of texel k at k + 1; 0 stands for all known ones
-    for k in range(height * width):
-        i, j = k // width, k % width
-        for below in range(2):
-            if (below and (i + 1 == height or edge_y[i, j] <= 0)) or (
-                not below and (j + 1 == width or edge_x[i, j] <= 0)
-            ):
-                continue
-            a = k + 1 if free[i, j] else 0
-            b = k + 1 + (width if below else 1) if free[i + below, j + 1 - below] else 0
-            while parent[a] != a:
-                parent[a] = parent[parent[a]]
-                a = parent[a]
-            while parent[b] != b:
-                parent[b] = parent[parent[b]]
-                b = parent[b]
-            parent[max(a, b)] = min(a, b)
+    node = np.where(free, np.arange(1, height * width + 1).reshape(height, width), 0)  # 0 stands for all known texels
+    parent = np.arange(height * width + 1)
+    for i in range(height):
+        for j in range(width):
+            if j + 1 < width and edge_x[i, j] > 0:
+                _join(parent, node[i, j], node[i, j + 1])
+            if i + 1 < height and edge_y[i, j] > 0:
+                _join(parent, node[i, j], node[i + 1, j])
     region = np.full(free.shape, -1)
     count = 0
-    for k in range(height * width):
-        i, j = k // width, k % width
-        root = parent[k + 1] = parent[parent[k + 1]]
-        if root > 0 and free[i, j]:
-            if root == k + 1:
+    for i in range(height):
+        for j in range(width):
+            root = _root(parent, node[i, j])
+            if root > 0 and root == node[i, j]:
                 region[i, j] = count
                 count += 1
-            else:
+            elif root > 0:
                 region[i, j] = region[(root - 1) // width, (root - 1) % width]
     return region
+
+
+@njit(cache=True, nogil=True)
+def _join(parent, a, b):
+    """Union of the sets of two nodes; the least node is the root."""
+    a, b = _root(parent, a), _root(parent, b)
+    parent[max(a, b)] = min(a, b)
+
+
+@njit(cache=True, nogil=True)
+def _root(parent, node):
+    while parent[node] != node:
+        parent[node] = parent[parent[node]]
+        node = parent[node]
+    return node

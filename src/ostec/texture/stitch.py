@@ -58,11 +58,11 @@ def stitch(
     owner = torch.where(owner < 0, len(atlas.textures), owner)
     with Bands() as bands:
         target, steps = _gathered(pictures, seen, owner, bands)
-    edge_x, edge_y = ((_first(inside, d) & _second(inside, d)).float() for d in (1, 0))
+    edges = (inside[:, :-1] & inside[:, 1:]).float(), (inside[:-1] & inside[1:]).float()
     scale = max(inside.shape) / 1024
     pull = torch.where(owner == len(atlas.textures), _PULL_BASE_PX_AT_1024, reach_px_at_1024)
     tolerance = _DRAFT_TOLERANCE if draft else TOLERANCE
-    rgb = solve(target, inside & ~keep, *steps, edge_x, edge_y, (pull * scale) ** -2, tolerance=tolerance)
+    rgb = solve(target, inside & ~keep, steps, edges, (pull * scale) ** -2, tolerance)
     rgb = torch.where(inside & ~keep, rgb.clamp(0, 1), target)
     confidences = torch.stack([*(t.confidence for t in atlas.textures), torch.full_like(base[0], -1.0)])
     confidence = confidences.gather(0, owner[None])[0]
@@ -132,11 +132,3 @@ def _span(owners, index):
     while end > first and owners[end - 1] != index:
         end -= 1
     return (first, end) if first < end else (len(owners), 0)
-
-
-def _first(image: Tensor, dim: int) -> Tensor:
-    return image.narrow(dim, 0, image.shape[dim] - 1)
-
-
-def _second(image: Tensor, dim: int) -> Tensor:
-    return image.narrow(dim, 1, image.shape[dim] - 1)
