@@ -26,10 +26,9 @@ from ostec.geometry.raster import rasterise
 from ostec.geometry.texels import bake_texels
 from ostec.registry.components import load_parts
 from ostec.settings import Settings
-from ostec.texture.shoot import shoot
 from ostec.texture.stitch import match_colour, stitch
 from ostec.texture.unwrap import TRUSTED, unwrap
-from ostec.texture.views import PHOTO_PRIORITY, in_batches, plan_views
+from ostec.texture.views import PHOTO_PRIORITY, in_batches, plan_views, shoot
 from ostec.types import Atlas, Face, View
 
 T = TypeVar("T")

@@ -43,9 +43,8 @@ from ostec.networks.iresnet import IResNet
 from ostec.networks.stylegan2 import Generator
 from ostec.networks.stylegan2_discriminator import Discriminator
 from ostec.settings import SearchSettings, Settings
-from ostec.texture.shoot import shoot
 from ostec.texture.unwrap import TRUSTED, unwrap
-from ostec.texture.views import PHOTO_PRIORITY, plan_views
+from ostec.texture.views import PHOTO_PRIORITY, plan_views, shoot
 from ostec.types import Atlas, Completed, Face
 from ostec.weights.shipped import DATA_DIR
 

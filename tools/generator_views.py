@@ -24,9 +24,8 @@ import ostec
 from ostec.files.photos import load_photo
 from ostec.geometry.raster import rasterise
 from ostec.settings import Settings
-from ostec.texture.shoot import shoot
 from ostec.texture.unwrap import TRUSTED
-from ostec.texture.views import plan_views
+from ostec.texture.views import plan_views, shoot
 from ostec.types import Shot
 
 _TEXTURE_PX, _WORKERS, _CHUNK = 256, 2, 10

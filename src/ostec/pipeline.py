@@ -20,9 +20,8 @@ from ostec.interfaces import Parts, Progress
 from ostec.settings import Settings
 from ostec.texture.features import chart_of_parts, feature_texture, with_features
 from ostec.texture.fill import bleed
-from ostec.texture.shoot import shoot
 from ostec.texture.unwrap import TRUSTED, unwrap, without_islands
-from ostec.texture.views import PHOTO_PRIORITY, choose_mode, plan_views
+from ostec.texture.views import PHOTO_PRIORITY, choose_mode, plan_views, shoot
 from ostec.types import Atlas, Completion, Detection, Face, Photo, Reconstruction, Result, UVTexture
 
 _SHEET_VIEW_PX = 256

@@ -33,8 +33,7 @@ from ostec.registry.projection import makes_faces
 from ostec.registry.sources import find_generator, named_generator
 from ostec.registry.table import rows
 from ostec.settings import Settings
-from ostec.texture.shoot import shoot
-from ostec.texture.views import plan_views
+from ostec.texture.views import plan_views, shoot
 from ostec.weights import locate
 from ostec.weights.catalogue import FILES, WeightFile
 from ostec.weights.locate import weights_folders

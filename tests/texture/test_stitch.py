@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ostec.geometry.bands import Bands
-from ostec.texture.stitch import _gathered, match_colour, stitch
+from ostec.texture.stitch import _owners_gradients, match_colour, stitch
 from ostec.types import Atlas, UVTexture
 
 SIZE = 96
@@ -84,7 +84,7 @@ def test_gathering_is_what_the_owners_show() -> None:
     seen = list(torch.rand(3, height, width, generator=draw) > 0.2)
     owner = torch.randint(0, 3, (height, width), generator=draw)
     with Bands() as bands:
-        colour, (step_x, step_y) = _gathered(pictures, seen, owner, bands)
+        colour, (step_x, step_y) = _owners_gradients(pictures, seen, owner, bands)
     for i in range(height):
         for j in range(width):
             assert torch.equal(colour[:, i, j], pictures[int(owner[i, j])][:, i, j])

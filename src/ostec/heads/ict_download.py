@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostec.errors import BadWeights, CannotWrite
+from ostec.files.obj import parse_obj
 from ostec.heads.ict_files import EXPRESSIONS, IDENTITIES, VERTICES
 from ostec.weights.catalogue import WeightFile
 from ostec.weights.download import fetch, sha256
@@ -51,9 +52,8 @@ def download_ict(
 
 def obj_vertices(text: bytes, name: str) -> NDArray[np.float32]:
     """[V, 3]: the vertices of an OBJ file. Raises `BadWeights` where they are not as many as ICT-FaceKit's."""
-    numbers = [number for line in text.splitlines() if line.startswith(b"v ") for number in line.split()[1:4]]
     try:
-        vertices = np.array(numbers, dtype=np.float64).reshape(-1, 3)
+        vertices = parse_obj(text).vertices
     except ValueError as error:
         raise BadWeights(f"{name} is damaged ({error}).") from error
     if len(vertices) != VERTICES or not np.isfinite(vertices).all():

@@ -1,4 +1,4 @@
-"""Join the views of an atlas into one texture without seams (METHOD section 1, step 7, in the gradient domain)."""
+"""Join the entries of an atlas into one texture without seams, in the gradient domain."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ostec.types import Atlas, UVTexture
 
 _PULL_PX_AT_1024 = 110.0
 _PULL_BASE_PX_AT_1024 = 80.0
-"""How far from its border a view, or the base, takes to regain its own colour."""
+"""Distance from its border at which a view, or the base, has its own colour back."""
 _DRAFT_TOLERANCE = 4e-3
 
 
 def match_colour(view: UVTexture, photo: UVTexture, spread: bool = True) -> UVTexture:
     """Give `view` the photo's mean and (`spread`) standard deviation per channel, measured where both saw the face.
 
-    The texels compared are the original's: photo confidence 0.3..0.6, view confidence above 0.7; with fewer than 100
-    of them, wherever both saw it; with none, the view as it is.
+    The texels compared are those of the released code: photo confidence 0.3..0.6, view confidence above 0.7; with
+    fewer than 100 of them, all that both saw; with none, the view is returned unchanged.
     """
     both = (photo.confidence > 0.3) & (photo.confidence < 0.6) & (view.confidence > 0.7)
     if int(both.sum()) < 100:
@@ -44,20 +44,20 @@ def stitch(
     reach_px_at_1024: float = _PULL_PX_AT_1024,
     draft: bool = False,
 ) -> UVTexture:
-    """One texture: each texel follows the gradients of the view that owns it, and `base` where none does.
+    """One texture: each texel follows the gradients of the entry that owns it, and those of `base` where none does.
 
-    `inside` [Hu, Wu] bool is the chart; texels in `keep` [Hu, Wu] bool come out as the first view has them, bit for
-    bit; `base` [3, Hu, Wu] is a plain guess for texels nobody saw. Where two owners meet, the step between them is the
-    one either of them shows in its own picture, so a difference in colour turns into a slow fade: after
-    `reach_px_at_1024` texels, on a texture of that size, little of it is left. A `draft` takes two thirds of the time
-    and may be off by a level of 255.
+    `inside` [Hu, Wu] bool is the chart; texels in `keep` [Hu, Wu] bool come out as the first entry has them, bit for
+    bit; `base` [3, Hu, Wu] colours texels that no entry saw. Where two owners meet, the step between their texels is
+    the mean of the steps that they show there, so a difference in colour becomes a slow fade: after `reach_px_at_1024`
+    texels, on a texture of that size, little of it is left. A `draft` takes two thirds of the time and may differ by
+    one level of 255.
     """
     owner = torch.where(inside, torch.where(keep, 0, atlas.owner()), -1)
     pictures = [*(t.rgb for t in atlas.textures), base]
     seen = [*(t.confidence > -1 for t in atlas.textures), inside]
     owner = torch.where(owner < 0, len(atlas.textures), owner)
     with Bands() as bands:
-        target, steps = _gathered(pictures, seen, owner, bands)
+        target, steps = _owners_gradients(pictures, seen, owner, bands)
     edges = (inside[:, :-1] & inside[:, 1:]).float(), (inside[:-1] & inside[1:]).float()
     scale = max(inside.shape) / 1024
     pull = torch.where(owner == len(atlas.textures), _PULL_BASE_PX_AT_1024, reach_px_at_1024)
@@ -69,7 +69,7 @@ def stitch(
     return UVTexture(rgb * inside, torch.where(inside, confidence, -1.0))
 
 
-def _gathered(
+def _owners_gradients(
     pictures: list[Tensor], seen: list[Tensor], owner: Tensor, bands: Bands
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """At each texel its owner's colour [3, H, W], and the differences to the neighbours on the right [3, H, W-1] and
@@ -78,16 +78,18 @@ def _gathered(
     colour = torch.zeros(3, height, width)
     steps = torch.zeros(3, height, width - 1), torch.zeros(3, height - 1, width)
     votes = torch.zeros(height, width - 1), torch.zeros(height - 1, width)
-    out = colour.numpy(), *(t.numpy() for t in (*steps, *votes))
+    out = tuple(plane.numpy() for plane in (colour, *steps, *votes))
     owner = owner.to(torch.uint8)  # read once for every picture
     for index, (picture, visible) in enumerate(zip(pictures, seen, strict=True)):
-        arrays = owner.numpy(), picture.contiguous().numpy(), visible.numpy(), *out
+        arrays = owner.numpy(), picture.contiguous().numpy(), visible.numpy(), out
         bands(height, width, lambda low, high, i=index, a=arrays: _gather_rows(low, high, i, *a))
     return colour, (steps[0].div_(votes[0].clamp_(min=1)), steps[1].div_(votes[1].clamp_(min=1)))
 
 
 @njit(cache=True, nogil=True)
-def _gather_rows(low, high, index, owner, picture, seen, colour, step_x, step_y, votes_x, votes_y):
+def _gather_rows(low, high, index, owner, picture, seen, out):
+    """Add what picture `index` shows: colours at its own texels, steps and their number where it owns either end."""
+    colour, step_x, step_y, votes_x, votes_y = out
     height, width = owner.shape
     counts = np.zeros(width, np.float32)
     for i in range(low, high):
@@ -111,7 +113,7 @@ def _gather_rows(low, high, index, owner, picture, seen, colour, step_x, step_y,
 
 @njit(cache=True, nogil=True)
 def _vote(index, owners, others, seen, others_seen, counts, votes):
-    """1 in `counts` where one of both ends is the view's own and it sees both, else 0; added to `votes`."""
+    """1 in `counts` where picture `index` owns one of both ends and sees both, else 0; added to `votes`."""
     for j in range(len(owners)):
         counts[j] = seen[j] & others_seen[j] & ((owners[j] == index) | (others[j] == index))
         votes[j] += counts[j]
@@ -125,7 +127,7 @@ def _add_steps(counts, here, there, steps):
 
 @njit(cache=True, nogil=True)
 def _span(owners, index):
-    """From the first to behind the last that is `index`; empty at the row's end where none is."""
+    """(first, end) of the part of a row that contains all `index`; empty where there is none."""
     first, end = 0, len(owners)
     while first < end and owners[first] != index:
         first += 1

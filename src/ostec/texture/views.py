@@ -1,10 +1,16 @@
-"""Which way to look, in which order, and how much each view's word counts (METHOD section 1, steps 4 to 6)."""
+"""The views to complete: their directions, order and priorities (paper, section 3.3), and their renders."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from ostec.types import View
+import torch
+from torch import Tensor
+
+from ostec.geometry.camera import to_pixels
+from ostec.geometry.render import portrait_camera, render
+from ostec.interfaces import Rasteriser
+from ostec.types import Shape, Shot, View
 
 HARD_ABOVE_YAW_DEG = 30.0
 PHOTO_PRIORITY = {"soft": 2.0, "hard": 0.1}
@@ -20,19 +26,19 @@ FRONT = View("front", 0.0, 0.0, 0.0, 2.0)
 
 
 def choose_mode(asked: Literal["soft", "hard", "auto"], yaw_deg: float) -> Literal["soft", "hard"]:
-    """What "auto" means for a face turned by this much."""
+    """The mode that "auto" stands for at this yaw."""
     if asked != "auto":
         return asked
     return "hard" if abs(yaw_deg) > HARD_ABOVE_YAW_DEG else "soft"
 
 
 def plan_views(mode: Literal["soft", "hard"]) -> tuple[View, ...]:
-    """The views to complete, in order; hard begins with the front because it does not keep the photo's texels."""
+    """The views to complete, in order; hard starts with the front because it does not keep the photo's texels."""
     return _SIDES if mode == "soft" else (FRONT, *_SIDES)
 
 
 def in_batches(views: tuple[View, ...]) -> tuple[tuple[View, ...], ...]:
-    """The same views, each with its mirror image where that follows: neither shows much of what the other completes."""
+    """The same views, each together with its mirror image where that follows: they overlap little."""
     batches: list[tuple[View, ...]] = []
     for view in views:
         last = batches[-1][-1] if batches else None
@@ -41,3 +47,11 @@ def in_batches(views: tuple[View, ...]) -> tuple[tuple[View, ...], ...]:
         else:
             batches.append((view,))
     return tuple(batches)
+
+
+def shoot(shape: Shape, rgb: Tensor, known: Tensor, view: View, size_px: int, rasterise: Rasteriser) -> Shot:
+    """Render `rgb` [3, Hu, Wu] in `view`; `known` [Hu, Wu] in 0..1 becomes the shot's trust."""
+    camera = portrait_camera(shape, view.pitch_deg, view.yaw_deg, view.roll_deg, size_px)
+    picture, _ = render(shape, torch.cat([rgb, known[None]]), camera, rasterise)
+    landmarks_px = to_pixels(shape.vertices[shape.topology.landmark_vertices], camera)
+    return Shot(view, picture[:3], picture[3], landmarks_px, camera)

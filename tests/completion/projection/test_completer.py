@@ -25,9 +25,8 @@ from ostec.geometry.texels import bake_texels
 from ostec.interfaces import Encoder, LossNetworks
 from ostec.networks.stylegan2 import Generator
 from ostec.settings import SearchSettings, Settings
-from ostec.texture.shoot import shoot
 from ostec.texture.unwrap import TRUSTED, unwrap
-from ostec.texture.views import PHOTO_PRIORITY, in_batches, plan_views
+from ostec.texture.views import PHOTO_PRIORITY, in_batches, plan_views, shoot
 from ostec.types import Atlas, Completed, Face
 
 SIZE = 96

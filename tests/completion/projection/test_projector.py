@@ -13,9 +13,8 @@ from ostec.geometry.raster import rasterise
 from ostec.geometry.render import portrait_camera, render
 from ostec.geometry.texels import bake_texels
 from ostec.settings import Settings
-from ostec.texture.shoot import shoot
 from ostec.texture.unwrap import TRUSTED, unwrap
-from ostec.texture.views import PHOTO_PRIORITY, plan_views
+from ostec.texture.views import PHOTO_PRIORITY, plan_views, shoot
 from ostec.types import Atlas, Completion, Face, Shot
 
 SIZE = (160, 160)

@@ -13,10 +13,9 @@ from ostec.completion.projection.view_search import FaceSearch
 from ostec.geometry.render import render
 from ostec.interfaces import Rasteriser
 from ostec.texture.features import chart_of_parts, with_features
-from ostec.texture.shoot import shoot
 from ostec.texture.stitch import match_colour, stitch
 from ostec.texture.unwrap import TRUSTED, unwrap
-from ostec.texture.views import FRONT, in_batches, plan_views
+from ostec.texture.views import FRONT, in_batches, plan_views, shoot
 from ostec.types import Atlas, Camera, Completed, Completion, Face, UVTexture
 
 _FRONTAL = replace(FRONT, name="frontal")
