@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from ostec.interfaces import Parts, Progress
+    from ostec.mesh_transfer.result import TransferResult
     from ostec.mesh_transfer.run import transfer
     from ostec.networks.stylegan2_files import load_discriminator, load_generator
     from ostec.registry.components import demo_photo, load_parts
-    from ostec.types import Mesh, Photo, Result, TransferResult
+    from ostec.types import Mesh, Photo, Result
 
 __all__ = [
     "BadGeometry",
@@ -67,7 +68,7 @@ _LAZY = {
     "Parts": "ostec.interfaces",
     "Photo": "ostec.types",
     "Result": "ostec.types",
-    "TransferResult": "ostec.types",
+    "TransferResult": "ostec.mesh_transfer.result",
     "demo_photo": "ostec.registry.components",
     "load_discriminator": "ostec.networks.stylegan2_files",
     "load_generator": "ostec.networks.stylegan2_files",

@@ -6,7 +6,7 @@ The head frame is glTF's: metres, x to the subject's left, y up, z out of the fa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -362,36 +362,3 @@ class Result:
         never left half written.
         """
         return self.writer.save(self, Path(save_dir), name or Path(self.photo.name).stem, tuple(formats))
-
-
-@dataclass(frozen=True)
-class TransferResult:
-    """A texture carried over to another mesh."""
-
-    source: Mesh
-    target: Mesh
-    """With its new texture `rgb`, otherwise unchanged."""
-    upright_source: Tensor
-    """[V, 3]: the source's vertices in the head frame, metres, estimated."""
-    upright_target: Tensor
-    """[V, 3]: the same for the target."""
-    coverage: Tensor
-    """[Hu, Wu] bool: the texel has a counterpart on the source; the others are filled in."""
-    fitted: Tensor
-    """[V, 3]: the target's vertices, registered non-rigidly to `upright_source`."""
-    writer: Callable[[TransferResult, Path, str], Mapping[str, Path]] = field(repr=False)
-    """Writes the files."""
-
-    @property
-    def rgb(self) -> Tensor:
-        """[3, Hu, Wu], sRGB 0..1: the source's texture in the target's UV layout."""
-        assert self.target.rgb is not None
-        return self.target.rgb
-
-    def save(self, save_dir: str | Path, name: str | None = None) -> Mapping[str, Path]:
-        """Write texture, coverage, the target's own mesh and a sheet; gives their paths by kind.
-
-        `name` defaults to SOURCE_on_TARGET. Raises `CannotWrite`. A file is never left half written.
-        """
-        between = "_on_".join(Path(mesh.name).stem for mesh in (self.source, self.target))
-        return self.writer(self, Path(save_dir), name or between)

@@ -24,9 +24,10 @@ from ostec.geometry.camera import rotation
 from ostec.geometry.raster import rasterise
 from ostec.geometry.texels import bake_texels
 from ostec.mesh_transfer.find import POINTS, find_points
+from ostec.mesh_transfer.result import TransferResult
 from ostec.mesh_transfer.texture_transfer import Pairs, transfer_texture
 from ostec.registry.components import build, neutral_head
-from ostec.types import Mesh, TransferResult
+from ostec.types import Mesh
 
 HEAD = neutral_head("mediapipe")
 TURN = rotation(10.0, 160.0, 80.0)
@@ -72,7 +73,7 @@ PAIRS = Pairs(MARKS.double(), moved(MARKS).double(), torch.ones(68).double(), MA
 
 
 def carried_over(source: Mesh, target: Mesh, pairs: Pairs = PAIRS, size: int = 256) -> TransferResult:
-    return transfer_texture(source, target, pairs, size, lambda *given: {})
+    return transfer_texture(source, target, pairs, size)
 
 
 def errors(result: TransferResult) -> Tensor:

@@ -17,11 +17,11 @@ from torch.nn import functional as F
 
 from ostec.errors import BadSettings, CannotWrite
 from ostec.files.glb import encode_glb
-from ostec.files.obj import encode_mtl, encode_obj, with_material
+from ostec.files.obj import encode_mtl, encode_obj
 from ostec.files.photos import cannot_write, encode_gif, encode_png, encode_sheet, to_8_bit, write_atomically
 from ostec.files.sheet import draw_sheet
 from ostec.settings import FORMATS
-from ostec.types import Result, TransferResult
+from ostec.types import Result
 
 Sheet = Sequence[Sequence[tuple[str, Tensor]]]
 """Rows of (caption, [3, h, w])."""
@@ -47,23 +47,23 @@ class FileWriter:
         """
         files = self._files(result, name, formats)
         _remove(save_dir / f"{name}.json")
-        return _write(files, save_dir)
+        return write_files(files, save_dir)
 
     def _files(self, result: Result, name: str, formats: Sequence[str]) -> Files:
         """OBJ needs its texture beside it, so it brings the PNG along."""
         if unknown := [format for format in formats if format not in FORMATS]:
             raise BadSettings(f"no format is called {unknown[0]!r}; there is {', '.join(FORMATS)}.")
-        _check_name(name)
+        check_name(name)
         texture_png = encode_png(result.texture.rgb)
         files: Files = {}
         if {"png", "obj"} & set(formats):
             files["png"] = (f"{name}.png", texture_png)
         if "obj" in formats:
-            files |= _obj_files(name, encode_obj(result.reconstruction, f"{name}.mtl"))
+            files |= obj_files(name, encode_obj(result.reconstruction, f"{name}.mtl"))
         if "glb" in formats:
             licences = result.report.get("licences")
             extras = {"licences": _plain(licences)} if licences else None
-            files["glb"] = (f"{name}.glb", encode_glb(result.reconstruction, texture_png, _printable(name), extras))
+            files["glb"] = (f"{name}.glb", encode_glb(result.reconstruction, texture_png, printable(name), extras))
         if result.frontal is not None:
             files["frontal"] = (f"{name}_frontal.png", encode_png(result.frontal))
         files["sheet"] = (f"{name}_sheet.jpg", encode_sheet(self.draw_sheet(result)))
@@ -76,34 +76,13 @@ class FileWriter:
         return files
 
 
-def save_transfer(
-    result: TransferResult, save_dir: Path, name: str, *, draw_sheet: Callable[[TransferResult], Sheet]
-) -> dict[str, Path]:
-    """Write the files of a transfer and give their paths by kind: png, coverage, obj, mtl, glb, sheet.
-
-    The mesh is the target's own, in its axes and unit; an OBJ keeps its polygons. Raises `CannotWrite`.
-    """
-    _check_name(name)
-    target, texture_png, own = result.target, encode_png(result.rgb), Path(result.target.name)
-    if own.suffix.lower() == ".obj" and own.is_file():
-        obj = with_material(own.read_bytes(), f"{name}.mtl")
-    else:
-        obj = encode_obj(target.shape, f"{name}.mtl")
-    files: Files = {
-        "png": (f"{name}.png", texture_png),
-        "coverage": (f"{name}_coverage.png", encode_png(result.coverage.float().expand(3, -1, -1))),
-        **_obj_files(name, obj),
-        "glb": (f"{name}.glb", encode_glb(target.shape, texture_png, _printable(name))),
-        "sheet": (f"{name}_sheet.jpg", encode_sheet(draw_sheet(result))),
-    }
-    return _write(files, save_dir)
-
-
-def _obj_files(name: str, obj: bytes) -> Files:
+def obj_files(name: str, obj: bytes) -> Files:
+    """OBJ text with its MTL."""
     return {"obj": (f"{name}.obj", obj), "mtl": (f"{name}.mtl", encode_mtl(f"{name}.png"))}
 
 
-def _write(files: Files, save_dir: Path) -> dict[str, Path]:
+def write_files(files: Files, save_dir: Path) -> dict[str, Path]:
+    """Write them in order and give their paths by kind. Raises `CannotWrite`."""
     for file, data in files.values():
         write_atomically(save_dir / file, data)
     return {kind: save_dir / file for kind, (file, _) in files.items()}
@@ -160,8 +139,9 @@ def _plain(value: Any) -> Any:
     return _plain(value.tolist()) if hasattr(value, "tolist") else str(value)
 
 
-def _check_name(name: str) -> None:
-    """A name must not lead out of the folder, nor break the line in which an OBJ file names its material."""
+def check_name(name: str) -> None:
+    """Raise `CannotWrite` for a name that leads out of the folder, or that breaks the line in which an OBJ file names
+    its material."""
     if name in ("", ".", "..") or any(letter in "/\\" or ord(letter) < 32 for letter in name):
         raise CannotWrite(
             f"{name!r} cannot be used as a file name. "
@@ -169,7 +149,7 @@ def _check_name(name: str) -> None:
         )
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
     """The name in valid UTF-8."""
     return name.encode("utf-8", "replace").decode()
 

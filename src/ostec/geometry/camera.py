@@ -87,3 +87,13 @@ def cropped(camera: Camera, crop_from_picture: Tensor, size: tuple[int, int]) ->
     affine = torch.eye(3, dtype=camera.K.dtype, device=camera.K.device)
     affine[:2] = crop_from_picture
     return replace(camera, K=affine @ camera.K, size=size)
+
+
+def zoomed(camera: Camera, points: Tensor, size_px: int) -> tuple[Camera, Tensor, float]:
+    """The camera cropped and scaled so that head-frame points [N, 3] fill a picture of `size_px`², with a margin of
+    2 px; that crop as an affine [2, 3]; its scale."""
+    points_px = to_pixels(points, camera)
+    low, high = points_px.amin(dim=0), points_px.amax(dim=0)
+    scale = (size_px - 4) / float((high - low).max())
+    crop = torch.cat([scale * torch.eye(2), (size_px / 2 - scale * (low + high) / 2)[:, None]], dim=1)
+    return cropped(camera, crop, (size_px, size_px)), crop, scale

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,12 +11,11 @@ from torch import Tensor
 
 from ostec.errors import BadGeometry
 from ostec.files.meshes import read_mesh
-from ostec.files.results import save_transfer
 from ostec.interfaces import Detector, Reconstructor
-from ostec.mesh_transfer.sheet import draw_transfer
+from ostec.mesh_transfer.result import TransferResult
 from ostec.mesh_transfer.texture_transfer import detected_pairs, given_pairs, transfer_texture
 from ostec.registry.components import build, head_names, neutral_head
-from ostec.types import Mesh, Result, TransferResult
+from ostec.types import Mesh, Result
 from ostec.weights.locate import weights_folders
 
 _LAYOUT = "Write a line for each point: x y z on the source, then x y z on the target."
@@ -45,7 +43,7 @@ def transfer(
         pairs = given_pairs(read_landmarks(Path(landmarks)))
     else:
         pairs = detected_pairs(*meshes, *_face_finders())
-    return transfer_texture(*meshes, pairs, texture_size, _write)
+    return transfer_texture(*meshes, pairs, texture_size)
 
 
 def source_mesh(given: str | Path | Mesh | Result) -> Mesh:
@@ -77,7 +75,3 @@ def read_landmarks(path: Path) -> Tensor:
 @lru_cache(maxsize=1)
 def _face_finders() -> tuple[Detector, Reconstructor]:
     return build("detector", "mediapipe"), build("reconstructor", "mediapipe")
-
-
-def _write(result: TransferResult, save_dir: Path, name: str) -> Mapping[str, Path]:
-    return save_transfer(result, save_dir, name, draw_sheet=draw_transfer)

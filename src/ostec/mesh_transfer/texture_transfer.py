@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,8 +19,9 @@ from ostec.geometry.sampling import sample
 from ostec.geometry.texels import bake_texels
 from ostec.interfaces import Detector, Reconstructor
 from ostec.mesh_transfer.find import find_points
+from ostec.mesh_transfer.result import TransferResult
 from ostec.texture.fill import push_pull
-from ostec.types import Mesh, Shape, Texels, Topology, TransferResult
+from ostec.types import Mesh, Shape, Texels, Topology
 
 LEAST_TEXTURE_PX, MOST_TEXTURE_PX = 16, 8192
 _REACH_M, _LEAST_COSINE = 0.006, 0.26
@@ -47,13 +48,8 @@ class Pairs(NamedTuple):
 
 
 @torch.no_grad()
-def transfer_texture(
-    source: Mesh, target: Mesh, pairs: Pairs, size_px: int, writer: Callable[..., Any]
-) -> TransferResult:
-    """The source's texture in the target's UV layout; `writer` as in `TransferResult`.
-
-    Raises `BadGeometry`, `BadSettings`.
-    """
+def transfer_texture(source: Mesh, target: Mesh, pairs: Pairs, size_px: int) -> TransferResult:
+    """The source's texture in the target's UV layout. Raises `BadGeometry`, `BadSettings`."""
     if not LEAST_TEXTURE_PX <= size_px <= MOST_TEXTURE_PX:
         raise BadSettings(f"texture_size is {size_px}; choose {LEAST_TEXTURE_PX} to {MOST_TEXTURE_PX}.")
     if source.rgb is None:
@@ -75,7 +71,7 @@ def transfer_texture(
         raise BadGeometry(f"{few} Give corresponding points (--landmarks).")
     painted = replace(target, rgb=push_pull(rgb, coverage.float()))
     upright_target = similarity_onto(pairs.target, pairs.upright_target, pairs.weights)(target.shape.vertices)
-    return TransferResult(source, painted, there.vertices, upright_target, coverage, vertices, writer)
+    return TransferResult(source, painted, there.vertices, upright_target, coverage, vertices)
 
 
 def detected_pairs(source: Mesh, target: Mesh, detect: Detector, reconstruct: Reconstructor) -> Pairs:

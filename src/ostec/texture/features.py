@@ -1,4 +1,4 @@
-"""Eyes, teeth and the inside of the mouth: what the photo shows of them, and plausible colours for the rest."""
+"""Eyes, teeth and the inside of the mouth: the photo's colours where it shows them, plausible ones elsewhere."""
 
 from __future__ import annotations
 
@@ -9,66 +9,66 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from ostec.geometry.camera import cropped, to_camera, to_clip, to_pixels, toward_camera
+from ostec.geometry.camera import to_camera, to_clip, to_pixels, toward_camera, zoomed
 from ostec.geometry.raster import interpolate
 from ostec.geometry.sampling import pixels_inside, warp
 from ostec.interfaces import Rasteriser
 from ostec.texture.eyes import painted_eyes
 from ostec.texture.fill import push_pull
 from ostec.texture.unwrap import TRUSTED, skin_at
-from ostec.types import Camera, Face, FacePart, Fragments, Texels, Topology, UVTexture
+from ostec.types import Face, FacePart, Texels, Topology, UVTexture
 
 TEETH = torch.tensor([0.84, 0.80, 0.72])
 GUMS = torch.tensor([0.66, 0.38, 0.36])
 MOUTH = torch.tensor([0.50, 0.24, 0.22])
-"""sRGB colours by eye under the light in which light skin has the luminance `SKIN`; no one's data."""
+"""sRGB colours, chosen by eye, under a light in which light skin has the luminance `SKIN`."""
 SKIN = 0.62
 _SOCKET_TINT = torch.tensor([0.98, 0.84, 0.82])
-"""The wet rims of the lids against the skin around them."""
+"""Colour of the wet rims of the lids relative to the skin around them."""
 _INTO_THE_DARK_M = 0.05
-"""Distance from the lips at which the mouth's inside is down to a third of its light."""
+"""Distance from the lips at which the light inside the mouth has dropped to a third."""
 _WINDOW_PX = 448
 _LIP_GAP_M = 0.002
 _TOLERANCE_M = 0.003
 _EDGE_PX = 0.9
-"""Width of the edge between lid and eyeball, lip and teeth, in pixels of the photo, where both colours mix."""
-_CARRIED_M = 0.003
+"""Width in photo pixels of the edges between lid and eyeball, lip and teeth, where both colours mix."""
+_EXTENDED_M = 0.003
 _SEARCHED = (FacePart.RIGHT_EYE, FacePart.LEFT_EYE, FacePart.MOUTH)
 _LEAST_SEEN = 30
 
 
 _GROUPS = torch.arange(len(FacePart))
 _GROUPS[[int(FacePart.GUMS), int(FacePart.TEETH)]] = int(FacePart.MOUTH)
-"""What may lie side by side in the photo without a lid or lip between."""
+"""Part -> the part with which it shares a visible region, without a lid or lip between."""
 
 
 @dataclass(frozen=True)
-class _Layout:
-    """Which texels show parts other than skin."""
+class _PartTexels:
+    """The texels of parts other than skin."""
 
     painted: Tensor
     """[Hu, Wu] bool: skin or any other part."""
     texels: Tensor
-    """[N] flat indices of those that are not skin."""
+    """[N] flat indices."""
     part: Tensor
     """[N]: values of `FacePart`."""
 
 
 def chart_of_parts(texels: Texels, topology: Topology) -> Tensor:
-    """[Hu, Wu] bool: texels that have a colour, be it skin or another part."""
-    return texels.inside if topology.parts is None else _layout(topology, texels.inside, texels.triangle).painted
+    """[Hu, Wu] bool: texels of skin or of another part."""
+    return texels.inside if topology.parts is None else _part_texels(topology, texels.inside, texels.triangle).painted
 
 
 def feature_texture(face: Face, seen: UVTexture, rasterise: Rasteriser) -> UVTexture | None:
     """The texture of all parts but skin, 0 elsewhere; None where the face model has none.
 
-    Confidence is 1 where the photo shows the part, else -1. `seen` is the skin in the photo, whose colour goes on into
+    Confidence is 1 where the photo shows the part, else -1. `seen` is the unwrapped photo; its skin colour is used for
     the lids' rims.
     """
     topology = face.reconstruction.topology
     if topology.parts is None:
         return None
-    layout = _layout(topology, face.texels.inside, face.texels.triangle)
+    layout = _part_texels(topology, face.texels.inside, face.texels.triangle)
     points, normals = (values.reshape(-1, 3)[layout.texels] for values in (face.texels.points, face.texels.normals))
     colours, visible = _photographed(face, points, normals, layout.part, rasterise)
     skin = _skin_colour(seen)
@@ -84,13 +84,13 @@ def feature_texture(face: Face, seen: UVTexture, rasterise: Rasteriser) -> UVTex
         visible = torch.where(_GROUPS[layout.part] == int(FacePart.MOUTH), 0.0, visible)
     for part in (FacePart.TEETH, FacePart.GUMS, FacePart.MOUTH):
         own = layout.part == int(part)
-        plain = _plain(face, part, points[own], colours[own], visible[own], light)
-        rgb[own] = torch.lerp(plain, colours[own], visible[own][:, None])
-    return _laid_out(layout, rgb.clamp(0, 1), visible, seen)
+        made_up = _synthetic(face, part, points[own], colours[own], visible[own], light)
+        rgb[own] = torch.lerp(made_up, colours[own], visible[own][:, None])
+    return _as_texture(layout, rgb.clamp(0, 1), visible, seen)
 
 
 def with_features(skin: UVTexture, face: Face) -> UVTexture:
-    """`skin` with the face's other parts laid beside it."""
+    """`skin` with the other parts of the face added."""
     if face.features is None:
         return skin
     other = chart_of_parts(face.texels, face.reconstruction.topology) & ~face.texels.inside
@@ -99,15 +99,15 @@ def with_features(skin: UVTexture, face: Face) -> UVTexture:
 
 
 @lru_cache(maxsize=2)  # tensors are hashed by identity: all faces of one model share their chart
-def _layout(topology: Topology, inside: Tensor, triangle: Tensor) -> _Layout:
+def _part_texels(topology: Topology, inside: Tensor, triangle: Tensor) -> _PartTexels:
     assert topology.parts is not None
     part = torch.where(triangle >= 0, topology.parts[triangle.clamp(min=0)], int(FacePart.SKIN))
     other = part != FacePart.SKIN
     flat = other.flatten().nonzero()[:, 0]
-    return _Layout(inside | other, flat, part.flatten()[flat])
+    return _PartTexels(inside | other, flat, part.flatten()[flat])
 
 
-def _laid_out(layout: _Layout, rgb: Tensor, visible: Tensor, seen: UVTexture) -> UVTexture:
+def _as_texture(layout: _PartTexels, rgb: Tensor, visible: Tensor, seen: UVTexture) -> UVTexture:
     plane = torch.zeros_like(seen.rgb).flatten(1)
     plane[:, layout.texels] = rgb.T
     confidence = torch.full_like(seen.confidence, -1.0).flatten()
@@ -118,19 +118,20 @@ def _laid_out(layout: _Layout, rgb: Tensor, visible: Tensor, seen: UVTexture) ->
 def _photographed(
     face: Face, points: Tensor, normals: Tensor, part: Tensor, rasterise: Rasteriser
 ) -> tuple[Tensor, Tensor]:
-    """([N, 3], [N] 0..1): what the photo has at the points [N, 3], and how much to trust it.
+    """([N, 3], [N] 0..1): the photo's colours at the points [N, 3], and their confidence.
 
-    Colours are taken from within lids and lips, not from their edges, and carried on a little way under them.
+    Colours are taken from inside lids and lips, not from their edges, and extended a little way under them.
     """
-    window, fragments = _window(face, points, rasterise)
     reconstruction, topology = face.reconstruction, face.reconstruction.topology
     assert topology.parts is not None
-    rgb = warp(face.photo.rgb, window.crop, window.camera.size)
-    inside = pixels_inside(window.crop, face.photo.size, window.camera.size)
-    at = to_camera(points, window.camera)
-    pixels = to_pixels(points, window.camera)
-    column, row = pixels.long().clamp(0, _WINDOW_PX - 1).unbind(dim=1)
-    camera_z = interpolate(fragments, to_camera(reconstruction.vertices, window.camera)[:, 2:], topology.faces)[..., 0]
+    camera, crop, scale = zoomed(reconstruction.camera, points, _WINDOW_PX)
+    clip = to_clip(reconstruction.vertices, camera)
+    fragments = rasterise(clip, topology.faces, camera.size)
+    metre_px = float(camera.K[0, 0] / clip[:, 3].mean())
+    rgb, inside = warp(face.photo.rgb, crop, camera.size), pixels_inside(crop, face.photo.size, camera.size)
+    depth_m = to_camera(points, camera)[:, 2]
+    column, row = to_pixels(points, camera).long().clamp(0, _WINDOW_PX - 1).unbind(dim=1)
+    surface_m = interpolate(fragments, to_camera(reconstruction.vertices, camera)[:, 2:], topology.faces)[..., 0]
     shown = torch.where(fragments.triangle >= 0, topology.parts[fragments.triangle.clamp(min=0)], int(FacePart.SKIN))
     covered = (fragments.triangle >= 0) & inside
     colours, trust = torch.zeros_like(points), torch.zeros(len(points))
@@ -138,51 +139,26 @@ def _photographed(
         here = covered & (_GROUPS[shown] == int(index))
         if not bool(here.any()):
             continue
-        clear, near = _within(here, window.scale, window.metre_px)
+        clear, near = _interior(here, scale, metre_px)
         own = _GROUPS[part] == int(index)
         filled = push_pull(rgb, clear)
         colours[own] = filled[:, row[own], column[own]].T
-        behind = here[row, column] & ((at[:, 2] - camera_z[row, column]) > _TOLERANCE_M)
+        behind = here[row, column] & ((depth_m - surface_m[row, column]) > _TOLERANCE_M)
         trust[own] = torch.where(behind, 0.0, near[row, column])[own]
     facing = (normals * toward_camera(points, reconstruction.camera)).sum(dim=1) > 0
     return colours, trust * facing * skin_at(face.skin, to_pixels(points, reconstruction.camera))
 
 
-@dataclass(frozen=True)
-class _Window:
-    """The part of the photo that holds eyes and mouth, enlarged."""
-
-    camera: Camera
-    crop: Tensor
-    """[2, 3] affine from the photo."""
-    scale: float
-    """Its pixels for one of the photo's."""
-    metre_px: float
-    """Its pixels for a metre."""
-
-
-def _window(face: Face, points: Tensor, rasterise: Rasteriser) -> tuple[_Window, Fragments]:
-    reconstruction = face.reconstruction
-    pixels = to_pixels(points, reconstruction.camera)
-    low, high = pixels.amin(dim=0), pixels.amax(dim=0)
-    scale = (_WINDOW_PX - 4) / float((high - low).max())
-    crop = torch.cat([scale * torch.eye(2), (_WINDOW_PX / 2 - scale * (low + high) / 2)[:, None]], dim=1)
-    camera = cropped(reconstruction.camera, crop, (_WINDOW_PX, _WINDOW_PX))
-    clip = to_clip(reconstruction.vertices, camera)
-    fragments = rasterise(clip, reconstruction.topology.faces, camera.size)
-    return _Window(camera, crop, scale, float(camera.K[0, 0] / clip[:, 3].mean())), fragments
-
-
-def _within(here: Tensor, scale: float, metre_px: float) -> tuple[Tensor, Tensor]:
-    """([S, S], [S, S]): 1 where a part shows and not its edge; 1 where it shows, falling to 0 around there."""
+def _interior(here: Tensor, scale: float, metre_px: float) -> tuple[Tensor, Tensor]:
+    """([S, S], [S, S]): 1 where a part is visible, without its edge; 1 where it is visible, falling to 0 around it."""
     depth = torch.from_numpy(distance_transform_edt(here.numpy())).float()
     clear = (depth > min(_EDGE_PX * scale, 0.5 * float(depth.max()))).float()
     beyond = torch.from_numpy(distance_transform_edt(~here.numpy())).float() / metre_px
-    return clear, torch.exp(-((beyond / _CARRIED_M) ** 2))
+    return clear, torch.exp(-((beyond / _EXTENDED_M) ** 2))
 
 
-def _plain(face: Face, part: FacePart, points: Tensor, colours: Tensor, visible: Tensor, light: float) -> Tensor:
-    """[N, 3]: colours of teeth, gums or the mouth's inside in the dark behind the lips."""
+def _synthetic(face: Face, part: FacePart, points: Tensor, colours: Tensor, visible: Tensor, light: float) -> Tensor:
+    """[N, 3]: colours of teeth, gums or the inside of the mouth without the photo, darker behind the lips."""
     lips = face.reconstruction.vertices[face.reconstruction.topology.landmark_vertices[60:68]]
     darkness = torch.exp(-torch.cdist(points, lips).amin(dim=1) / _INTO_THE_DARK_M)
     colour = {FacePart.TEETH: TEETH, FacePart.GUMS: GUMS, FacePart.MOUTH: MOUTH}[part] * light
@@ -194,7 +170,7 @@ def _plain(face: Face, part: FacePart, points: Tensor, colours: Tensor, visible:
 
 
 def _skin_colour(seen: UVTexture) -> Tensor:
-    """[3]: the median of the skin that is seen well."""
+    """[3]: the median colour of well-seen skin."""
     return seen.rgb[:, seen.confidence >= TRUSTED].median(dim=1).values
 
 

@@ -1,4 +1,4 @@
-"""Lay a picture of the face into the texture, with a confidence for every texel (METHOD section 1, step 3)."""
+"""Unwrap a picture of the face into the texture, with a confidence for every texel."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
-from ostec.geometry.camera import cropped, to_clip, toward_camera
+from ostec.geometry.camera import to_camera, to_clip, toward_camera, zoomed
 from ostec.geometry.sampling import sample
 from ostec.interfaces import Rasteriser
-from ostec.types import Camera, Reconstruction, SkinMask, Texels, UVTexture
+from ostec.types import Camera, Shape, SkinMask, Texels, UVTexture
 
 TRUSTED = 0.4
-"""Confidence from which a texel counts as seen (the original's threshold)."""
+"""Confidence from which a texel counts as seen (the released code's threshold)."""
 _ZBUFFER_PX = 640
 _COARSER = 4
 _SILHOUETTE_PX = 3
@@ -28,22 +28,22 @@ _UNSEEN_BELOW = 0.02
 def unwrap(
     image: Tensor,
     camera: Camera,
-    face: Reconstruction,
+    shape: Shape,
     texels: Texels,
     rasterise: Rasteriser,
     skin: SkinMask | None = None,
 ) -> UVTexture:
     """Texture of what `image` [3, H, W] shows of the face.
 
-    Confidence is the cosine between normal and direction to the camera, times what is left of it after
-    self-occlusion, the picture's border and, where given, the skin mask; -1 where nothing is left.
+    Confidence is the cosine between normal and direction to the camera, reduced by self-occlusion, near the picture's
+    border and, where given, by the skin mask; -1 where a texel is not seen.
     """
     cosine = (texels.normals * toward_camera(texels.points, camera)).sum(-1)
     flat = (texels.inside & (cosine > _UNSEEN_BELOW)).flatten().nonzero()[:, 0]
     points, cosine = texels.points.reshape(-1, 3)[flat], cosine.flatten()[flat]
     clip = to_clip(points, camera)
     points_px = clip[:, :2] / clip[:, 3:]
-    confidence = cosine * visibility(points, cosine, camera, face, rasterise)
+    confidence = cosine * visibility(points, cosine, camera, shape, rasterise)
     confidence = confidence * inside_picture(points_px, camera.size)
     if skin is not None:
         alpha = skin_at(skin, points_px)
@@ -61,9 +61,7 @@ def unwrap(
 
 
 def without_islands(seen: UVTexture, least_share: float = 1 / 50) -> UVTexture:
-    """The texture without patches that touch nothing else seen and are smaller than this share of it: a collar's edge,
-    a strand beside the face.
-    """
+    """The texture without isolated patches smaller than this share of it: a collar's edge, a strand of hair."""
     coarse = F.max_pool2d((seen.confidence > -1).float()[None, None], _COARSER, _COARSER, ceil_mode=True)[0, 0]
     labels = np.empty(coarse.shape, dtype=np.int32)
     ndimage.label(coarse.numpy() > 0, output=labels)
@@ -93,30 +91,30 @@ def sample_picture(image: Tensor, points_px: Tensor, texture_px: int) -> Tensor:
     return sample(window[0], grid, "bicubic").clamp(0, 1)
 
 
-def visibility(points: Tensor, cosine: Tensor, camera: Camera, face: Reconstruction, rasterise: Rasteriser) -> Tensor:
-    """[N] in 0..1 for head-frame points [N, 3] on the mesh: 0 behind another part of it or hard by its silhouette.
+def visibility(points: Tensor, cosine: Tensor, camera: Camera, shape: Shape, rasterise: Rasteriser) -> Tensor:
+    """[N] in 0..1 for head-frame points [N, 3] on the mesh: 0 behind another part of it or next to its silhouette.
 
-    `cosine` [N] between normal and direction to the camera: a slanted surface is nearer a few pixels on without hiding
-    anything.
+    `cosine` [N] is that between normal and direction to the camera: the depth of a slanted surface changes within a few
+    pixels without occlusion.
     """
-    window = _face_window(camera, face)
-    fragments = rasterise(to_clip(face.vertices, window), face.topology.faces, window.size)
+    window, _, _ = zoomed(camera, shape.vertices, _ZBUFFER_PX)
+    fragments = rasterise(to_clip(shape.vertices, window), shape.topology.faces, window.size)
     covered = torch.isfinite(fragments.depth)
     depth = torch.where(covered, _depth_m(fragments.depth, window), _FAR_M)
-    nearest, interior = (_least_around(image)[None] for image in (depth, covered.float()))
+    nearest, interior = (_local_minimum(image)[None] for image in (depth, covered.float()))
     around = torch.ones(1, 1, 2 * _SILHOUETTE_PX + 1, 2 * _SILHOUETTE_PX + 1)
     interior = F.conv2d(interior[None], around / around.numel(), padding=_SILHOUETTE_PX)[0]
 
     clip = to_clip(points, window)
     points_px = clip[:, :2] / clip[:, 3:]
     behind_m = _depth_m(clip[:, 2] / clip[:, 3], window) - _at(nearest, points_px)
-    slant_m = _SILHOUETTE_PX * _pixel_m(window, face) * (1 / cosine.clamp(min=0.1) - 1)
+    slant_m = _SILHOUETTE_PX * _pixel_m(window, shape) * (1 / cosine.clamp(min=0.1) - 1)
     in_front = 1 - ((behind_m - slant_m) / _OCCLUSION_TOLERANCE_M - 1).clamp(0, 1)
     return in_front * _at(interior, points_px)
 
 
-def _least_around(image: Tensor) -> Tensor:
-    """[H, W]: the least of [H, W] in the square within the silhouette's reach."""
+def _local_minimum(image: Tensor) -> Tensor:
+    """[H, W]: minimum filter over the square of ± `_SILHOUETTE_PX`."""
     reach, margin = 2 * _SILHOUETTE_PX + 1, _SILHOUETTE_PX
     least = F.pad(image, (margin, margin, margin, margin), value=torch.inf)
     for dim in (0, 1):
@@ -143,20 +141,9 @@ def skin_at(skin: SkinMask, points_px: Tensor) -> Tensor:
     return _at(skin.alpha[None], at).clamp(0, 1) * within
 
 
-def _face_window(camera: Camera, face: Reconstruction) -> Camera:
-    """The camera cropped and scaled to the mesh's bounding box."""
-    clip = to_clip(face.vertices, camera)
-    points_px = clip[:, :2] / clip[:, 3:]
-    low, high = points_px.amin(dim=0), points_px.amax(dim=0)
-    scale = (_ZBUFFER_PX - 4) / float((high - low).max())
-    offset = _ZBUFFER_PX / 2 - scale * (low + high) / 2
-    crop = torch.cat([scale * torch.eye(2), offset[:, None]], dim=1)
-    return cropped(camera, crop, (_ZBUFFER_PX, _ZBUFFER_PX))
-
-
-def _pixel_m(camera: Camera, face: Reconstruction) -> float:
+def _pixel_m(camera: Camera, shape: Shape) -> float:
     """Size of a pixel at the face's distance, metres."""
-    depth_m = 1.0 if camera.model == "orthographic" else float((face.vertices @ camera.R.T + camera.t)[:, 2].mean())
+    depth_m = 1.0 if camera.model == "orthographic" else float(to_camera(shape.vertices, camera)[:, 2].mean())
     return depth_m / float(camera.K[0, 0])
 
 
