@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -22,7 +22,7 @@ from ostec.texture.features import chart_of_parts, feature_texture, with_feature
 from ostec.texture.fill import bleed
 from ostec.texture.unwrap import TRUSTED, unwrap, without_islands
 from ostec.texture.views import PHOTO_PRIORITY, choose_mode, plan_views, shoot
-from ostec.types import Atlas, Completion, Detection, Face, Photo, Reconstruction, Result, UVTexture
+from ostec.types import Atlas, Completion, Detection, Face, Photo, Result, Shape, UVTexture
 
 _SHEET_VIEW_PX = 256
 
@@ -45,7 +45,7 @@ def complete_face(
     """
     watch = _Stopwatch(photo.name, progress)
 
-    with watch("fit", 0.05):  # its 3D shape and the camera that took the photo
+    with watch("fit", 0.05):  # its 3D shape, and the camera that took the photo
         reconstruction = parts.reconstructor(photo, detection)
     with watch("segment", 0.15):  # what hides it
         skin = parts.segmenter(photo, reconstruction)
@@ -62,26 +62,26 @@ def complete_face(
         face = replace(face, features=feature_texture(face, seen, parts.rasterise))
         atlas = Atlas().add("photo", seen, PHOTO_PRIORITY[mode], "photo")
         completed = parts.completer(face, atlas, settings, watch.within(0.4, 0.75))
-    with watch("finish", 0.75):
+    with watch("finish", 0.75):  # the other parts of the head, and colours beyond the border of the chart
         seen, texture = with_features(seen, face), with_features(completed.texture, face)
         topology = reconstruction.topology
-        whole = topology.parts is not None or bool(topology.paintable.all())
-        reach_px = size[0] // 64 if whole else 2 * size[0]
-        texture = replace(texture, rgb=bleed(texture.rgb, chart_of_parts(texels, topology), reach_px))
-    with watch("frontalise", 0.8):
+        painted = topology.parts is not None or bool(topology.paintable.all())
+        bleed_px = size[0] // 64 if painted else 2 * size[0]
+        texture = replace(texture, rgb=bleed(texture.rgb, chart_of_parts(texels, topology), bleed_px))
+    with watch("frontalise", 0.8):  # the face from the front
         frontal = completed.frontal
         if frontal is None and settings.frontalize:
             frontal = frontal_portrait(reconstruction, texture.rgb, settings.frontal_size, parts)
-    with watch("views", 0.9):
+    with watch("views", 0.9):  # what the contact sheet shows of each view
         completions = completed.completions or picture_views(face, seen, texture, parts)
-    report = _report(photo, reconstruction, settings, mode, parts, watch.seconds, completed.notes)
+    report = _report(face, settings, parts, watch.seconds, completed.notes)
     return Result(photo, reconstruction, seen, texture, frontal, completions, report, parts.writer)
 
 
-def frontal_portrait(face: Reconstruction, rgb: Tensor, size_px: int, parts: Parts) -> Tensor:
+def frontal_portrait(shape: Shape, rgb: Tensor, size_px: int, parts: Parts) -> Tensor:
     """[3, R, R]: the face from the front in the FFHQ frame, feathered into a plain background."""
-    camera = portrait_camera(face, 0.0, 0.0, 0.0, size_px)
-    image, covered = render(face, rgb, camera, parts.rasterise)
+    camera = portrait_camera(shape, 0.0, 0.0, 0.0, size_px)
+    image, covered = render(shape, rgb, camera, parts.rasterise)
     return over_background(image, covered)
 
 
@@ -99,7 +99,7 @@ def picture_views(face: Face, seen: UVTexture, texture: UVTexture, parts: Parts)
 
 @dataclass
 class _Stopwatch:
-    """Seconds by stage; tells the caller how far the photo is, and stops where the caller says so."""
+    """Measures the seconds of each stage, reports progress to the caller, and stops when the caller asks for it."""
 
     name: str
     progress: Progress | None
@@ -107,18 +107,18 @@ class _Stopwatch:
 
     @contextmanager
     def __call__(self, stage: str, done: float):
-        self.tell(stage, done)
+        self.report(stage, done)
         start = time.perf_counter()
         yield
         self.seconds[stage] = round(time.perf_counter() - start, 4)
 
-    def tell(self, stage: str, done: float) -> None:
+    def report(self, stage: str, done: float) -> None:
         if self.progress is not None and self.progress(stage, done) is False:
             raise Cancelled(f"{self.name}: stopped before {stage!r} because the progress callback returned False.")
 
     def within(self, low: float, high: float) -> Callable[[str, float], None]:
-        """A progress callback for a stage that covers this span of the whole."""
-        return lambda stage, done: self.tell(stage, low + (high - low) * done)
+        """A progress callback for a stage that covers this span of 0..1."""
+        return lambda stage, done: self.report(stage, low + (high - low) * done)
 
 
 def _check_visible(seen: UVTexture, photo: Photo) -> None:
@@ -127,37 +127,29 @@ def _check_visible(seen: UVTexture, photo: Photo) -> None:
 
 
 def _report(
-    photo: Photo,
-    face: Reconstruction,
-    settings: Settings,
-    mode: str,
-    parts: Parts,
-    seconds: dict[str, float],
-    notes: Any,
+    face: Face, settings: Settings, parts: Parts, seconds: dict[str, float], notes: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What `NAME.json` holds (DESIGN: file outputs)."""
-    camera = face.camera
+    """The content of `NAME.json`."""
+    fit, camera = face.reconstruction, face.reconstruction.camera
     return {
         "version": __version__,
-        "photo": photo.name,
-        "sha256": photo.sha256,
+        "photo": face.photo.name,
+        "sha256": face.photo.sha256,
         "settings": asdict(settings),
-        "mode": mode,
+        "mode": face.mode,
         "components": dict(parts.names),
         "licences": dict(parts.licences),
         "device": parts.device,
         "weights": dict(parts.weights),
         "camera": {
-            "K": camera.K.tolist(),
-            "R": camera.R.tolist(),
-            "t": camera.t.tolist(),
+            **{name: getattr(camera, name).tolist() for name in ("K", "R", "t")},
             "size": list(camera.size),
             "model": camera.model,
         },
         "glb_to_photo": clip_matrix(camera).tolist(),
-        "yaw_deg": round(face.yaw_deg, 3),
-        "pitch_deg": round(face.pitch_deg, 3),
-        "roll_deg": round(face.roll_deg, 3),
+        "yaw_deg": round(fit.yaw_deg, 3),
+        "pitch_deg": round(fit.pitch_deg, 3),
+        "roll_deg": round(fit.roll_deg, 3),
         "seconds": seconds,
         "loss_terms": notes.get("loss_terms", {}),
         "loss_history": notes.get("loss_history", {}),

@@ -1,4 +1,4 @@
-"""Meshes in: Wavefront OBJ with its MTL and texture, and binary glTF, as any program writes them."""
+"""Meshes read from files of any program: Wavefront OBJ with its MTL and texture, and binary glTF."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_BYTES = 1 << 29
 
 
 class _Parts(NamedTuple):
-    """What a file holds."""
+    """The content of a file."""
 
     vertices: np.ndarray
     """[V, 3]."""

@@ -27,15 +27,15 @@ from ostec.types import Photo
 
 MIN_SIDE_PX = 32
 MAX_PIXELS = 178_956_970
-"""Twice Pillow's warning level, where Pillow itself refuses: 3 GB of memory at the peak."""
+"""Pillow's own limit, twice the size at which it warns; takes 3 GB of memory at the peak."""
 
 PHOTO_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".ppm")
     + (".pgm", ".jp2", ".avif", ".heic", ".heif")
 )
-"""What counts as a photo in a folder; HEIC is among them so that such a photo is named rather than overlooked."""
+"""Suffixes of photos in a folder; HEIC is among them so that such files are reported and not skipped silently."""
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF", "HEIF")
-"""Pillow's names; its other formats run programs (EPS) or are no photos. HEIF is there if a plug-in adds it."""
+"""Pillow's names; its other formats run programs (EPS) or are not photos. HEIF needs a plug-in of Pillow."""
 
 _EXIF_ORIENTATION = 0x0112
 _TURN_UPRIGHT = {
@@ -88,10 +88,10 @@ def load_photo(source: str | os.PathLike[str] | Image.Image | np.ndarray | Photo
 
 
 def find_photos(source: Path, recursive: bool = False) -> list[Path]:
-    """The photos of a folder, sorted, by suffix in any case; hidden files and folders and linked folders are passed by.
+    """The photos of a folder, sorted, by suffix in any case; hidden files and folders and linked folders are skipped.
 
-    A `source` that is a file is taken for a photo whatever its suffix. Raises `BadPhoto` where there is nothing, or a
-    folder that cannot be listed.
+    A `source` that is a file counts as a photo whatever its suffix. Raises `BadPhoto` where nothing is there, or a
+    folder cannot be listed.
     """
     if not os.path.isdir(source):
         if os.path.lexists(source):
@@ -112,9 +112,9 @@ def find_photos(source: Path, recursive: bool = False) -> list[Path]:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that appears whole or not at all, even if the program is killed; makes its folder if need be.
+    """Write a file that is never left half written, even if the program is killed; makes its folder if needed.
 
-    Raises `CannotWrite`, and leaves neither a temporary file nor a changed one then.
+    Raises `CannotWrite`, in which case no temporary file is left and an existing file is unchanged.
     """
     temporary = path.with_name(f".ostec-{_this_machine()}-{os.getpid()}-{uuid4().hex[:12]}.tmp")
     try:
@@ -131,7 +131,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def cannot_write(path: Path, error: OSError) -> CannotWrite:
-    """The error to raise from `error`: names the file, the reason and the remedy."""
+    """The error to raise from `error`, with the file, the reason and the remedy."""
     remedy = _WRITE_REMEDIES.get(error.errno or 0, "Choose another folder.")
     return CannotWrite(f"{path}: cannot be written: {error.strerror or error}. {remedy}")
 
@@ -161,7 +161,7 @@ def encode_png(rgb: Tensor) -> bytes:
 
 
 def encode_gif(frames: Iterable[Tensor]) -> bytes:
-    """[3, H, W] 0..1 each -> a GIF file that repeats for ever. Raises `ValueError` where there is no frame."""
+    """[3, H, W] 0..1 each -> a GIF file in an endless loop. Raises `ValueError` where there is no frame."""
     first, *others = (Image.fromarray(to_8_bit(frame)).quantize(256) for frame in frames)
     file = BytesIO()
     first.save(file, "GIF", save_all=True, append_images=others, duration=_FRAME_MS, loop=0)
@@ -280,7 +280,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _planes(size: tuple[int, int], read: Callable[[int, int], np.ndarray], white: float) -> Tensor:
-    """[3, H, W] from what `read(top, bottom)` gives, [rows, W, 1 or 3] with values 0..white; strips save memory."""
+    """[3, H, W] from strips `read(top, bottom)`, [rows, W, 1 or 3] with values 0..white; strips save memory."""
     width, height = size
     planes = torch.empty(3, height, width)
     for top in range(0, height, _STRIP_ROWS):
@@ -292,7 +292,7 @@ def _planes(size: tuple[int, int], read: Callable[[int, int], np.ndarray], white
 
 
 def _strip_reader(image: Image.Image) -> tuple[Callable[[int, int], np.ndarray], float]:
-    """What `_planes` asks for: rows of the image as [rows, W, 1 or 3], and the value of white."""
+    """Arguments of `_planes`: a function that gives rows of the image, [rows, W, 1 or 3], and the value of white."""
 
     def crop(top: int, bottom: int) -> Image.Image:
         return image.crop((0, top, image.width, bottom))
@@ -336,7 +336,7 @@ def _white_level(image: Image.Image) -> float:
 
 
 def _srgb_transform(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """From the colours of an ICC profile to sRGB; None where they are that already or the profile is of no use."""
+    """From the colours of an ICC profile to sRGB; None where the profile is sRGB or unusable."""
     if not profile:
         return None
     with suppress(ImageCms.PyCMSError, ImportError, OSError, TypeError, ValueError):

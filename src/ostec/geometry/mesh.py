@@ -34,7 +34,7 @@ def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
 
 
 def sphere(points: Tensor) -> tuple[Tensor, float]:
-    """Centre [3] and radius of the sphere nearest to `points` [M, 3], by linear least squares."""
+    """Centre [3] and radius of the sphere fitted to `points` [M, 3] by linear least squares."""
     points = points.double()
     middle = points.mean(dim=0)
     own = points - middle
@@ -47,7 +47,7 @@ def sphere(points: Tensor) -> tuple[Tensor, float]:
 def welded(vertices: Tensor, faces: Tensor) -> Tensor:
     """[F, 3]: `faces` with one vertex for all of `vertices` [V, 3] at the same place, the first of them.
 
-    Files double vertices where the texture has a seam; the surface does not end there.
+    Files duplicate vertices at texture seams, where the surface does not end.
     """
     bits = np.ascontiguousarray(vertices.float().numpy() + 0.0).view(np.dtype((np.void, 12))).ravel()
     _, first, which = np.unique(bits, return_index=True, return_inverse=True)

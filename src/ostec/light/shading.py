@@ -1,4 +1,4 @@
-"""How light falls on a face: a smooth function of the normal, fitted to the skin that is seen."""
+"""Shading of a face as a smooth function of the normal, fitted to the visible skin."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor
 
 _DARKEST = 0.02
 _PRIOR_STD = torch.tensor([10.0, 0.25, 0.25, 0.25, 0.1, 0.1, 0.1, 0.1, 0.1], dtype=torch.float64)
-"""How large each coefficient may be expected to be, in log units: most lights are broad."""
+"""Prior standard deviation of each coefficient, log units."""
 _SKIN_SAMPLES, _SKIN_STD = 150.0, 0.2
 _PAIR_SAMPLES, _PAIR_STD = 300.0, 0.12
-"""How many independent samples the texels are worth (neighbours say the same), and how far skin strays."""
+"""Effective number of independent samples (neighbouring texels are correlated), and the standard deviation of skin."""
 _IRLS_STEPS = 8
 _LIMIT, _CHROMA_LIMIT = 0.3, 0.05
 
@@ -25,7 +25,7 @@ class Shading:
     """[9, 3]."""
 
     def log_skin(self, normals: Tensor) -> Tensor:
-        """[..., 3]: log colour of plain skin with normals [..., 3]; bounded, as far normals are extrapolated."""
+        """[..., 3]: log colour of plain skin with normals [..., 3]; bounded, because it extrapolates."""
         light = harmonics(normals)[..., 1:] @ self.coefficients[1:]
         luminance = light.mean(dim=-1, keepdim=True)
         chroma = light - luminance
@@ -35,27 +35,27 @@ class Shading:
 def fit_shading(
     log_rgb: Tensor, normals: Tensor, weight: Tensor, pairs: tuple[Tensor, Tensor, Tensor] | None = None
 ) -> Shading:
-    """Robust fit to what samples of skin have in common.
+    """Robust fit to samples of skin (iteratively reweighted least squares).
 
     `log_rgb` [N, 3], `normals` [N, 3] unit, head frame, `weight` [N] >= 0. `pairs`: differences of log colour and of
-    `harmonics` between the two sides of the face, [M, 3] and [M, 9], and their weights [M]; they need no guess about
-    the colour of the skin itself.
+    `harmonics` between the two sides of the face, [M, 3] and [M, 9], and their weights [M]; they do not depend on the
+    colour of the skin.
     """
-    rows = [(harmonics(normals), log_rgb, weight, _SKIN_SAMPLES, _SKIN_STD)]
+    samples = [(harmonics(normals), log_rgb, weight, _SKIN_SAMPLES, _SKIN_STD)]
     if pairs is not None:
         colour_step, harmonic_step, pair_weight = pairs
-        rows.append((harmonic_step, colour_step, pair_weight, _PAIR_SAMPLES, _PAIR_STD))
+        samples.append((harmonic_step, colour_step, pair_weight, _PAIR_SAMPLES, _PAIR_STD))
     coefficients = torch.zeros(9, 3, dtype=torch.float64)
     known = log_rgb[weight > 0.1 * weight.max()]
     coefficients[0] = known.median(dim=0).values if len(known) else -0.7
     for _ in range(_IRLS_STEPS):
         normal = torch.diag(_PRIOR_STD**-2)
         right = torch.zeros_like(coefficients)
-        for matrix, value, share, samples, std in rows:
+        for matrix, value, share, count, std in samples:
             A, y = matrix.double(), value.double()
             misfit = (y - A @ coefficients).square().mean(dim=1)
             w = share.double() / (1 + misfit / std**2)
-            w = w * samples / (w.sum().clamp(min=1e-9) * std**2)
+            w = w * count / (w.sum().clamp(min=1e-9) * std**2)
             normal, right = normal + A.T @ (w[:, None] * A), right + A.T @ (w[:, None] * y)
         coefficients = torch.linalg.solve(normal, right)
     return Shading(coefficients.float())

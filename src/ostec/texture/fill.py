@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 
 def push_pull(image: Tensor, weight: Tensor) -> Tensor:
-    """[C, H, W]: `image` where `weight` [H, W] > 0, smoothly carried on into the texels of weight 0.
+    """[C, H, W]: `image` where `weight` [H, W] > 0, extended smoothly into the texels of weight 0.
 
-    A larger weight counts for more in what is carried on. 0 throughout where no texel has a weight. (Gortler et al.,
+    Larger weights count more in the extension. 0 everywhere if no texel has a weight. (Gortler et al.,
     "The Lumigraph", 1996, section 3.4.)
     """
     known = (weight > 0)[None, None]
@@ -31,7 +31,7 @@ def push_pull(image: Tensor, weight: Tensor) -> Tensor:
 def bleed(rgb: Tensor, inside: Tensor, px: int) -> Tensor:
     """[C, H, W]: texels up to `px` off the chart, `inside` [H, W] bool, take the nearest colour on it.
 
-    Keeps what lies beside the chart out of it when a viewer filters or shrinks the texture. All else stays.
+    So no other colour bleeds in when a viewer filters or shrinks the texture. All other texels are unchanged.
     """
     if px < 1 or not bool(inside.any()) or bool(inside.all()):
         return rgb

@@ -1,4 +1,4 @@
-"""The grain of a person's skin, for skin that nobody saw: pores and stubble without their places.
+"""The grain of a person's skin, pores and stubble, synthesised for skin that was not seen.
 
 A random-phase texture (Galerne, Gousseau and Morel, "Random phase textures", 2011): noise with the spectrum of a patch
 of seen skin, the same in all directions, as a wrinkle's or a stretched chart's there is not that of the skin elsewhere.
@@ -15,11 +15,11 @@ from ostec.types import UVTexture
 
 _PATCH_AT_1024 = 64
 _COARSEST_AT_1024 = 12
-"""Texels to a cell of the coarse picture that is taken away: what it holds is no grain."""
+"""Texels per cell of the coarse picture that is subtracted: grain is finer."""
 _LEAST_CONFIDENCE = 0.55
 _TILE_AT_1024 = 512
 _STRONGEST = 0.02
-"""Standard deviation, log units: deep wrinkles are no grain."""
+"""Largest standard deviation, log units; deep wrinkles are not grain."""
 
 
 def skin_grain(seen: UVTexture, log_rgb: Tensor, seed: int) -> Tensor:
@@ -43,7 +43,7 @@ def skin_grain(seen: UVTexture, log_rgb: Tensor, seed: int) -> Tensor:
 
 
 def _calm_patch(detail: Tensor, known: Tensor, size: int) -> tuple[int, int] | None:
-    """Upper left corner of a wholly known patch that is calmer than three quarters of them: skin without features."""
+    """Upper left corner of a fully known patch with less detail than three quarters of them: skin without features."""
     step = size // 4
     share, energy = (
         F.avg_pool2d(F.avg_pool2d(x[None, None], step), 6, 1)[0, 0]  # the patch and a quarter of its size around it
@@ -61,7 +61,7 @@ def _random_phase(patch: Tensor, size: tuple[int, int], tile: int, seed: int) ->
     """[3, H, W] periodic noise with the spectrum of `patch` [3, P, P] over all directions, the same phases in every
     channel."""
     noise = torch.randn(tile, tile, generator=torch.Generator().manual_seed(seed))
-    spread = patch.square().mean(dim=(1, 2), keepdim=True).sqrt() / 0.375  # what the window took of the variance
+    spread = patch.square().mean(dim=(1, 2), keepdim=True).sqrt() / 0.375  # the variance that remains under the window
     spread = spread * (_STRONGEST / spread.max().clamp(min=_STRONGEST))
     patch = patch - patch.mean(dim=(1, 2), keepdim=True)
     power = _isotropic(torch.fft.rfft2(patch, s=(tile, tile)).abs().square())
@@ -73,7 +73,7 @@ def _random_phase(patch: Tensor, size: tuple[int, int], tile: int, seed: int) ->
 
 
 def _isotropic(power: Tensor) -> Tensor:
-    """[3, T, T/2 + 1]: the mean over all directions of the power of each real frequency."""
+    """[3, T, T/2 + 1]: the power at each frequency, averaged over all directions."""
     tile = power.shape[1]
     rows, columns = torch.fft.fftfreq(tile) * tile, torch.fft.rfftfreq(tile) * tile
     ring = torch.hypot(rows[:, None], columns).round().long().flatten()
