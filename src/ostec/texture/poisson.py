@@ -155,9 +155,10 @@ def _sum_of_edges(edge_x: Tensor, edge_y: Tensor) -> Tensor:
 
 def _level(edge_x: Tensor, edge_y: Tensor, hold: Tensor, coarsest: bool) -> _Level:
     diagonal = hold + _sum_of_edges(edge_x, edge_y)
-    damping = _DAMPING / diagonal.clamp(min=_TINY)
-    planes = edge_x, edge_y, diagonal, damping, 0.25 * (edge_x > 0), 0.25 * (edge_y > 0)
-    return _Level(*(plane.numpy() for plane in planes), _inverse(edge_x, edge_y, diagonal) if coarsest else None)
+    damping = (_DAMPING / diagonal.clamp(min=_TINY)).numpy()
+    share_x, share_y = (0.25 * (edge_x > 0)).numpy(), (0.25 * (edge_y > 0)).numpy()
+    inverse = _inverse(edge_x, edge_y, diagonal) if coarsest else None
+    return _Level(edge_x.numpy(), edge_y.numpy(), diagonal.numpy(), damping, share_x, share_y, inverse)
 
 
 def _inverse(edge_x: Tensor, edge_y: Tensor, diagonal: Tensor) -> Tensor:
