@@ -61,7 +61,7 @@ def register_nonrigidly(vertices: Tensor, faces: Tensor, points: Tensor, anchors
         hits = surface.nearest(moved[centres], normals[centres], reach, _LEAST_COSINE)
         sure = hits.found & ~surface.at_rim(hits)
         if not bool(sure.any()):
-            raise BadGeometry("No part of one head comes to lie on the other: the points given do not belong together.")
+            raise BadGeometry("The heads do not overlap after registration: the given points do not correspond.")
         at, toward = moved[centres[sure]], surface.normals[hits.triangle[sure]]
         nearest = hits.interpolate(surface.vertices, surface.faces)[sure]
         off = ((nearest - at) * toward).sum(dim=1, keepdim=True) * toward
