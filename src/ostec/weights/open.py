@@ -1,4 +1,9 @@
-"""Opening weight files safely: what is in them as plain data, and nothing of theirs run."""
+"""The one entry to weight files that others made: what is in them as plain data, and nothing of theirs is run.
+
+`read_stored` chooses the reader: `safetensors`, `onnx_files`, `pickles`, `torchscript_files` or torch's own for tensors
+alone. `expecting` turns what goes wrong with the content into a message that names the file and the remedy. Keras files
+and MATLAB files, which only `ostec.original` reads, have readers there with the same rules.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +48,7 @@ def expecting(what: str, source: str | Path, remedy: str) -> Iterator[None]:
 
 
 def read_stored(path: Path, remedy: str, member: str = "") -> Any:
-    """What a weight file holds: tensors by name, an `OnnxGraph`, or of a pickle what `pickles.unpickle` gives.
+    """What a weight file holds: tensors by name, an ONNX graph, or of a pickle what `pickles.unpickle` gives.
 
     Goes by the content, and by the name only for safetensors and ONNX, which do not begin with a mark. `member` is the
     ONNX file that is wanted of an archive of several. `remedy` ends the messages. Raises `MissingWeights`,
@@ -54,25 +59,29 @@ def read_stored(path: Path, remedy: str, member: str = "") -> Any:
     try:
         if path.stat().st_size > _LARGEST_BYTES:
             raise BadWeights(f"{path} is larger than any network here: {path.stat().st_size >> 20} MB.")
-        with path.open("rb") as file:
-            start = file.read(16)
-        if ".safetensors" in path.suffixes:
-            return load(path.read_bytes())
-        if ".onnx" in path.suffixes:
-            return parse_onnx(path.read_bytes(), str(path))
-        if start.startswith(npy.MAGIC_PREFIX):
-            return wrapped(unpickle(_objects(path), str(path)))
-        if start.startswith(_ZIP) and member:
-            return parse_onnx(_member(path, member), str(path))
-        if start.startswith((_ZIP, _OLD_TORCH)):
-            if _check_zip(path):
-                return read_script(path)
-            return _plain(torch.load(path, "cpu", weights_only=True), path.stat().st_size)
-        return unpickle(path.read_bytes(), str(path))
+        return _content(path, member)
     except BadWeights as error:
         raise BadWeights(f"{error} {remedy}") from error
     except Exception as error:  # the libraries raise whatever their parsers do
         raise BadWeights(f"{path} is truncated, or is not a weight file ({type(error).__name__}). {remedy}") from error
+
+
+def _content(path: Path, member: str) -> Any:
+    with path.open("rb") as file:
+        start = file.read(16)
+    if ".safetensors" in path.suffixes:
+        return load(path.read_bytes())
+    if ".onnx" in path.suffixes:
+        return parse_onnx(path.read_bytes(), str(path))
+    if start.startswith(npy.MAGIC_PREFIX):
+        return wrapped(unpickle(_objects(path), str(path)))
+    if start.startswith(_ZIP) and member:
+        return parse_onnx(_member(path, member), str(path))
+    if start.startswith((_ZIP, _OLD_TORCH)):
+        if _check_zip(path):
+            return read_script(path)
+        return _plain(torch.load(path, "cpu", weights_only=True), path.stat().st_size)
+    return unpickle(path.read_bytes(), str(path))
 
 
 def _check_zip(path: Path) -> bool:
