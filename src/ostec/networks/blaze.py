@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def pad_same(x: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tensor:
+def pad_same(x: Tensor, kernel: int, stride: int) -> Tensor:
     """A border around [N, C, H, W] as TensorFlow's SAME puts it: the odd one goes to the right and the bottom."""
     pads = []
     for size in (x.shape[3], x.shape[2]):
         total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
         pads += [total // 2, total - total // 2]
-    return F.pad(x, pads, value=value) if any(pads) else x
+    return F.pad(x, pads) if any(pads) else x
 
 
 class SameConv2d(nn.Conv2d):

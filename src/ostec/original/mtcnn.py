@@ -92,24 +92,25 @@ def pyramid(picture: Tensor) -> list[tuple[float, Tensor]]:
     height, width = picture.shape[1:]
     count = round(math.log(min(height, width) / PROPOSAL_PX) / -math.log(_STEP) - 1)
     scales = [PROPOSAL_PX / SMALLEST_FACE_PX * _STEP**level for level in range(count)]
-    return [(scale, area_means(picture, (int(height * scale), int(width * scale)))) for scale in scales]
+    sums = area_sums(picture)
+    return [(scale, area_means(sums, (int(height * scale), int(width * scale))).to(picture)) for scale in scales]
 
 
-def area_means(picture: Tensor, size: tuple[int, int]) -> Tensor:
-    """[C, H, W] -> [C, h, w]: means over equal areas, whose edges may lie within pixels; h <= H, w <= W."""
-    return _means_along(_means_along(picture.double(), 1, size[0]), 2, size[1]).to(picture)
+def area_sums(picture: Tensor) -> Tensor:
+    """[C, H, W] -> [C, H + 1, W + 1] float64: sums over all that is above and to the left of each corner of a pixel."""
+    return F.pad(picture.double().cumsum(1).cumsum(2), (1, 0, 1, 0))
 
 
-def _means_along(picture: Tensor, axis: int, count: int) -> Tensor:
-    """Means over `count` equal parts of an axis: differences of the sums up to their edges."""
-    length = picture.shape[axis]
-    sums = torch.cat([torch.zeros_like(picture.narrow(axis, 0, 1)), picture.cumsum(axis)], dim=axis)
-    edges = torch.arange(count + 1, dtype=torch.float64, device=picture.device) * length / count
-    pixel = edges.long().clamp(max=length - 1)
-    share = (edges - pixel).view(-1, *[1] * (2 - axis))
-    return torch.lerp(sums.index_select(axis, pixel), sums.index_select(axis, pixel + 1), share).diff(dim=axis) * (
-        count / length
-    )
+def area_means(sums: Tensor, size: tuple[int, int]) -> Tensor:
+    """`area_sums` of a picture -> [C, h, w]: its means over equal areas, whose edges may lie within pixels."""
+    for axis, count in enumerate(size, start=1):
+        length = sums.shape[axis] - 1
+        edges = torch.arange(count + 1, dtype=torch.float64, device=sums.device) * length / count
+        pixel = edges.long().clamp(max=length - 1)
+        share = (edges - pixel).view(-1, *[1] * (2 - axis))
+        low, high = (sums.index_select(axis, index) for index in (pixel, pixel + 1))
+        sums = torch.lerp(low, high, share).diff(dim=axis) * (count / length)
+    return sums
 
 
 def crops(picture: Tensor, boxes: Tensor, side_px: int) -> Tensor:
