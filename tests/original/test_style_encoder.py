@@ -190,3 +190,16 @@ def test_strings_that_lie_about_their_length_take_no_memory(path: Path) -> None:
         path.write_bytes(data[:first] + said.to_bytes(8, "little") + data[first + 8 :])
         with pytest.raises(BadWeights, match="not a model file of Keras"):
             load_style_encoder(path)
+
+
+def test_numbers_that_look_like_references_to_strings_are_numbers(path: Path) -> None:
+    """Among millions of weights there are some: a full-size file from Keras was refused for them."""
+    heap = path.read_bytes().index(b"GCOL").to_bytes(8, "little")
+    bias = np.frombuffer((0xF0000000).to_bytes(4, "little") + heap + (1).to_bytes(4, "little"), np.float32)
+
+    def write(file: h5py.File) -> None:
+        name = next(name for name in ("dense/dense/bias:0", "dense/bias:0") if f"model_weights/{name}" in file)
+        file[f"model_weights/{name}"][:4] = bias  # pyright: ignore[reportIndexIssue]
+
+    encoder = load_style_encoder(change(path, write))
+    assert torch.equal(encoder.get("dense/bias")[:4], torch.from_numpy(bias.copy()))
