@@ -1,6 +1,6 @@
-"""Plug in a completer of your own: anything that takes a face and gives a texture.
+"""Plug in a completer of your own: any function that takes a face and returns a texture.
 
-This one paints every texel that the photo did not show in one colour, to show what was invented.
+This one paints all texels that the photo does not show in one colour, to show which texels are completed.
 python examples/03_your_own_completer.py [photo] [folder]
 """
 

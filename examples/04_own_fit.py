@@ -18,9 +18,8 @@ copy = save_dir / "photos" / photo.name
 copy.parent.mkdir(parents=True, exist_ok=True)
 shutil.copyfile(photo, copy)
 
-fit = ostec.complete(
-    copy, settings=ostec.Settings(texture_size=128)
-).reconstruction  # or any program that fits a mesh to a photo
+# Any program that fits a mesh to a photo can take the place of the next line.
+fit = ostec.complete(copy, settings=ostec.Settings(texture_size=128)).reconstruction
 np.savez(
     copy.with_suffix(".npz"),
     vertices=fit.vertices,

@@ -95,6 +95,13 @@ def test_the_pages_command_lines_have_flags_that_exist() -> None:
     assert {f"{page}: {flag}" for page, words in lines for flag in flags_exist(words)} == set()
 
 
+def test_the_downloads_that_the_pages_name_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["models", "list"]) == 0
+    known = set(re.findall(r"[\w-]+", capsys.readouterr().out))
+    named = {name for _, words in command_lines() if words[:2] == ["models", "get"] for name in words[2:]}
+    assert {"ict-facekit", "stylegan2-ffhq"} <= named <= known
+
+
 def test_the_options_that_the_pages_explain_exist() -> None:
     """First cells of tables whose head says that they hold options or settings of `ostec run`."""
     known, explained = help_of("run"), set()

@@ -33,8 +33,8 @@ _DENSE = 224
 _RATE, _OUT_SCALE = 1e-3, 0.1
 _MIX = 0.5
 _LATENT_WEIGHT, _PICTURE_WEIGHT, _NEAR_WEIGHT = 1.0, 2.0, 0.02
-"""Weights of the latents of generated pictures; of the generator's picture of the guess; of the distance between guesses
-for real faces and the mean latent, over the deviation of latents."""
+"""Weights of three errors: the latents of generated pictures; the generator's picture of the guess; the distance of
+guesses for real faces from the mean latent, over the deviation of latents."""
 _LATENTS, _LINEAR_PX, _CHUNK, _DAMPING = 4096, 32, 64, 0.01
 _SEED_STRIDE = 1_000_003
 
