@@ -112,6 +112,26 @@ def test_the_options_that_the_pages_explain_exist() -> None:
     assert {f for f in explained if not re.search(rf"(?<![\w-]){f.replace('_', '-')}(?![\w-])", known)} == set()
 
 
+def test_the_scripts_that_the_pages_run_exist_with_their_flags() -> None:
+    text = "\n".join(page.read_text("utf-8") for page in PAGES)
+    runs = re.findall(r"python (\S+\.py\b(?:[^`\n\\]|\\\n)*)", text)
+    assert len(runs) > 8
+    for run in runs:
+        script, *words = run.split("#")[0].split()
+        source = next(path for folder in ("", "tools") if (path := ROOT / folder / script).is_file()).read_text("utf-8")
+        flags = [word for word in words if word.startswith("--")]
+        assert script == "run_ostec.py" or all(f'"{flag}"' in source for flag in flags), run
+
+
+def test_no_page_or_docstring_leads_to_a_document_that_is_not_here() -> None:
+    absent = re.compile(r"\b(METHOD|DESIGN|LAYOUT)\b")
+    sources = [
+        path for folder in ("src", "tests", "tools", "benchmarks", "examples") for path in (ROOT / folder).rglob("*.py")
+    ]
+    named = {path.name for path in (*PAGES, *sources) if absent.search(path.read_text("utf-8"))}
+    assert named <= {Path(__file__).name}
+
+
 def test_a_wrong_flag_and_a_wrong_function_would_be_seen() -> None:
     assert flags_exist(["run", "--source_dir", "a", "--no-such-flag"]) == ["--no-such-flag"]
     assert flags_exist(["bench", "speed", "--protocol", "scan"]) == ["--protocol"]

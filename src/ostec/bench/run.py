@@ -138,10 +138,8 @@ def run_completion(options: BenchOptions, say: Listener = _ignore, complain: Lis
     try:
         for index in range(len(sources)):
             _measure(outcome, setup, sources, index, say, complain)
-    except KeyboardInterrupt:
+    finally:
         outcome.save(setup.gallery)
-        raise
-    outcome.save(setup.gallery)
     return outcome
 
 
