@@ -10,9 +10,9 @@ import torch
 from fakes import FakeSelection
 from synthetic import head, paint, photograph
 
-from ostec.bench.baselines import NearestCompleter
 from ostec.bench.gallery import Gallery, Setup
 from ostec.bench.holdout import YAWS_DEG, Known, hide, known_texture, score_hold_out, shown_from, turned
+from ostec.bench.methods import NearestCompleter
 from ostec.bench.metric_networks import MetricNetworks
 from ostec.bench.record import Score, table_rows
 from ostec.completion.mirror import MirrorCompleter

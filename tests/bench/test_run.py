@@ -16,10 +16,17 @@ from PIL import Image
 from synthetic import head
 
 from ostec import __version__, cli
-from ostec.bench.baselines import MeanFaceCompleter, NearestCompleter, PlainSkinCompleter, TeleaCompleter
 from ostec.bench.gallery import Setup
 from ostec.bench.holdout import YAWS_DEG
-from ostec.bench.methods import BASELINES, known_methods, load_methods
+from ostec.bench.methods import (
+    BASELINES,
+    MeanFaceCompleter,
+    NearestCompleter,
+    PlainSkinCompleter,
+    TeleaCompleter,
+    known_methods,
+    load_methods,
+)
 from ostec.bench.record import FIGURES, Score
 from ostec.bench.run import BenchOptions, run_completion
 from ostec.completion.mirror import MirrorCompleter
