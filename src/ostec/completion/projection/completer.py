@@ -22,7 +22,7 @@ class ProjectionCompleter:
 
     `base` completes what no view shows, and remains where a search fails. The report names the networks of the loss
     that are missing, and repeats `remarks` on the generator. A generator whose `traits` are not of portraits makes no
-    frontal picture. `submit` has views searched, by default by `search` at once.
+    frontal picture. `submit` runs a request; by default `search` does so at once.
     """
 
     def __init__(

@@ -132,13 +132,14 @@ class ViewSearch:
         first = 0
         for index, (request, target) in enumerate(zip(requests, targets, strict=True)):
             last = first + len(target.image)
-            try:
-                if index in errors:
-                    raise errors[index]
-                completions, more = self._completions(request, target, result.items(first, last))
-                responses.append(SearchResponse(completions, (*warnings, *more)))
-            except Exception as error:
-                responses.append(error)
+            if index not in errors:
+                try:
+                    completions, more = self._completions(request, target, result.items(first, last))
+                    responses.append(SearchResponse(completions, (*warnings, *more)))
+                except Exception as error:
+                    errors[index] = error
+            if index in errors:
+                responses.append(errors[index])
             first = last
         return responses
 
