@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ostec.geometry.bands import Bands
+from ostec.geometry.compiled import compiled
 from ostec.geometry.mesh import face_normals
 
 _LEAF = 4
@@ -126,7 +126,7 @@ def _boxes(corners: NDArray[np.float64]) -> NDArray[np.float64]:
     return boxes
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _search(low, high, queries, tree, limits, answer):
     """Points low..high-1. Of equally near triangles the first in the mesh's order is taken."""
     points, facing = queries
@@ -171,7 +171,7 @@ def _search(low, high, queries, tree, limits, answer):
             guess = leaves + best_f // _LEAF
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _box_distance(boxes, node, x, y, z):
     """Squared distance."""
     dx = max(boxes[node, 0] - x, x - boxes[node, 3], 0.0)
@@ -180,7 +180,7 @@ def _box_distance(boxes, node, x, y, z):
     return dx * dx + dy * dy + dz * dz
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _to_triangle(x, y, z, corners):
     """(squared distance, shares of the second and the third corner) of a triangle's nearest point to (x, y, z)."""
     bx, by, bz = corners[1, 0] - corners[0, 0], corners[1, 1] - corners[0, 1], corners[1, 2] - corners[0, 2]
@@ -206,7 +206,7 @@ def _to_triangle(x, y, z, corners):
     return to_bc, 1 - t, t
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _squared_rest(p, b, c, v, w):
     """Squared length of p - v b - w c."""
     dx, dy, dz = p[0] - v * b[0] - w * c[0], p[1] - v * b[1] - w * c[1], p[2] - v * b[2] - w * c[2]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 from ostec.errors import BadGeometry
 from ostec.geometry.bands import Bands
+from ostec.geometry.compiled import compiled
 from ostec.types import Fragments, Texels
 
 SUBPIXELS = 4096
@@ -80,7 +80,7 @@ def _to_screen(points_clip: Tensor) -> np.ndarray:
     return screen
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _draw_rows(screen, faces, row_low, row_high, triangle, barycentrics, depth):
     """Draw rows row_low..row_high-1 of the three buffers."""
     width = depth.shape[1]
@@ -129,7 +129,7 @@ def _draw_rows(screen, faces, row_low, row_high, triangle, barycentrics, depth):
                 w += wx
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _interpolate_rows(row_low, row_high, triangle, barycentrics, faces, attributes, picture):
     """Interpolate `attributes` [V, C] into rows row_low..row_high-1 of `picture` [H, W, C]."""
     for row in range(row_low, row_high):

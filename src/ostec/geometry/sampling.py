@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ostec.geometry.align import apply_affine, invert_affine
+from ostec.geometry.compiled import compiled
 
 _PIECES = 8
 
@@ -92,8 +93,16 @@ def means_by_bin(values: Tensor, weight: Tensor, index: Tensor, bins: int) -> tu
 
     Values and indices of weight 0 are ignored. The mean of an empty bin is 0.
     """
-    used = weight > 0
-    at, share = index[used].numpy(), weight[used].numpy()
-    total = np.bincount(at, share, bins)
-    sums = np.stack([np.bincount(at, share * plane.numpy(), bins) for plane in values[:, used]])
+    sums, total = np.zeros((len(values), bins)), np.zeros(bins)
+    _add_to_bins(values.contiguous().numpy(), weight.numpy(), index.numpy(), sums, total)
     return torch.from_numpy(sums / np.maximum(total, 1e-6)).float(), torch.from_numpy(total).float()
+
+
+@compiled()
+def _add_to_bins(values, weight, index, sums, total):
+    """A third of the time of `np.bincount` for each channel."""
+    for n in range(len(weight)):
+        if weight[n] > 0:
+            total[index[n]] += weight[n]
+            for c in range(len(values)):
+                sums[c, index[n]] += weight[n] * values[c, n]

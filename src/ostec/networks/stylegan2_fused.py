@@ -20,12 +20,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from ostec.geometry.bands import Bands
+from ostec.geometry.compiled import compiled
 
 _SLOPE, _GAIN = np.float32(0.2), np.float32(math.sqrt(2))
 _UNBOUNDED = 3e38
@@ -179,7 +179,7 @@ def _arrays(*tensors: Tensor) -> tuple[NDArray, ...]:
     return tuple(map(_array, tensors))
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "nsz"}, error_model="numpy")
+@compiled(fastmath={"contract", "nsz"}, error_model="numpy")
 def _activate_rows(low, high, clamp, out, shape):
     """Rows low..high-1 of `out`, in place."""
     size, noise, bias = shape
@@ -192,7 +192,7 @@ def _activate_rows(low, high, clamp, out, shape):
                 out[y, x, c] = min(max(z, -clamp), clamp)
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "nsz"}, error_model="numpy")
+@compiled(fastmath={"contract", "nsz"}, error_model="numpy")
 def _smooth_rows(low, high, clamp, wide, out, shape):
     """Rows low..high-1 of `out`: `wide` under [1, 3, 3, 1] / 4 along both axes, one zero around it, then activated."""
     size, noise, bias = shape
@@ -221,7 +221,7 @@ def _smooth_rows(low, high, clamp, wide, out, shape):
                 out[y, x, c] = min(max(z, -clamp), clamp)
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "nsz"}, error_model="numpy")
+@compiled(fastmath={"contract", "nsz"}, error_model="numpy")
 def _deactivate_rows(low, high, clamp, sums, planes, shape):
     """Rows low..high-1 of `inner`, and sums for the gradients of `size` (times it) and `rgb`."""
     by_size, by_rgb = sums
@@ -248,7 +248,7 @@ def _deactivate_rows(low, high, clamp, sums, planes, shape):
                 inner[y, x, c] = g * size[c]
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "nsz"}, error_model="numpy")
+@compiled(fastmath={"contract", "nsz"}, error_model="numpy")
 def _smooth_back_rows(low, high, inner, wide):
     """Rows low..high-1 of `wide`: the transpose of `_smooth_rows`' smoothing."""
     height, width, channels = inner.shape
@@ -272,7 +272,7 @@ def _smooth_back_rows(low, high, inner, wide):
                 wide[y, x, c] = far * (row[x, c] + row[x + 3, c]) + near * (row[x + 1, c] + row[x + 2, c])
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "nsz"}, error_model="numpy")
+@compiled(fastmath={"contract", "nsz"}, error_model="numpy")
 def _scale_rows(low, high, back, x, style, sums):
     """`back` times the style in rows low..high-1, in place, and sums of `back` times `x` before that."""
     for y in range(low, high):

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 from torch.nn import functional as F
 
 from ostec.geometry.bands import Bands
+from ostec.geometry.compiled import compiled
 
 TOLERANCE = 3e-4
 _MAX_STEPS = 50
@@ -246,7 +246,7 @@ def _ratio(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(b != 0, a / torch.where(b != 0, b, 1.0), 0.0).float()
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _add_rows(low, high, a, share_a, b, share_b):
     for i in range(low, high):
         for c in range(len(a)):
@@ -254,7 +254,7 @@ def _add_rows(low, high, a, share_a, b, share_b):
                 a[c, i, j] = share_a[c] * a[c, i, j] + share_b[c] * b[c, i, j]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _start_rows(low, high, b, equations, damping, guess, rest):
     """The guess damping · b, and what it leaves of b."""
     edge_x, edge_y, diagonal = equations
@@ -270,7 +270,7 @@ def _start_rows(low, high, b, equations, damping, guess, rest):
                 rest[c, i, j] = b[c, i, j] - diagonal[i, j] * here + (across + along)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _relax_rows(low, high, factors, x, b, equations, answer):
     keep, gain, plain, scaled = factors
     edge_x, edge_y, diagonal = equations
@@ -285,7 +285,7 @@ def _relax_rows(low, high, factors, x, b, equations, answer):
             sums[c, i - 1], largest[c, i - 1] = _row_sums(out[c, i], b[c, i])
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc"})
+@compiled(fastmath={"reassoc"})
 def _row_sums(a, b):
     """The sum of a · b and the largest |a|."""
     total, largest = np.float32(0), np.float32(0)
@@ -295,7 +295,7 @@ def _row_sums(a, b):
     return total, largest
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _restrict(low, high, share_x, share_y, fine, coarse):
     """Sums over the shares with which `_prolong` gives: its transpose."""
     for i in range(low + 1, high + 1):
@@ -312,7 +312,7 @@ def _restrict(low, high, share_x, share_y, fine, coarse):
                 coarse[c, i, j] = total - (to_left + to_right) - (to_top + to_bottom)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _prolong(low, high, share_x, share_y, coarse, fine):
     """Add to each fine texel its block's value, drawn towards the nearer neighbour in x and in y."""
     for i in range(low + 1, high + 1):
@@ -329,7 +329,7 @@ def _prolong(low, high, share_x, share_y, coarse, fine):
                 fine[c, 2 * i, 2 * j] += bottom + right
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _floating_regions(edge_x, edge_y, free):
     """[h, w] int64: for unknowns that no path of edges joins to a known texel, the number of their region; else -1."""
     height, width = free.shape
@@ -354,14 +354,14 @@ def _floating_regions(edge_x, edge_y, free):
     return region
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _join(parent, a, b):
     """Union of the sets of two nodes; the least node is the root."""
     a, b = _root(parent, a), _root(parent, b)
     parent[max(a, b)] = min(a, b)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _root(parent, node):
     while parent[node] != node:
         parent[node] = parent[parent[node]]

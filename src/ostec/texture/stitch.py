@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 from ostec.geometry.bands import Bands
+from ostec.geometry.compiled import compiled
 from ostec.texture.poisson import TOLERANCE, solve
 from ostec.types import Atlas, UVTexture
 
@@ -86,7 +86,7 @@ def _owners_gradients(
     return colour, (steps[0].div_(votes[0].clamp_(min=1)), steps[1].div_(votes[1].clamp_(min=1)))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _gather_rows(low, high, index, owner, picture, seen, out):
     """Add what picture `index` shows: colours at its own texels, steps and their number where it owns either end."""
     colour, step_x, step_y, votes_x, votes_y = out
@@ -111,7 +111,7 @@ def _gather_rows(low, high, index, owner, picture, seen, out):
                 _add_steps(counts, picture[c, i, same], picture[c, i + 1, same], step_y[c, i, same])
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _vote(index, owners, others, seen, others_seen, counts, votes):
     """1 in `counts` where picture `index` owns one of both ends and sees both, else 0; added to `votes`."""
     for j in range(len(owners)):
@@ -119,13 +119,13 @@ def _vote(index, owners, others, seen, others_seen, counts, votes):
         votes[j] += counts[j]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _add_steps(counts, here, there, steps):
     for j in range(len(here)):
         steps[j] += counts[j] * (there[j] - here[j])
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _span(owners, index):
     """(first, end) of the part of a row that contains all `index`; empty where there is none."""
     first, end = 0, len(owners)
