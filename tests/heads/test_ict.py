@@ -19,7 +19,7 @@ from ostec.errors import BadWeights, MissingWeights
 from ostec.geometry.camera import rotation, to_pixels
 from ostec.geometry.mesh import sphere
 from ostec.geometry.raster import rasterise
-from ostec.heads import ict, ict_files
+from ostec.heads import ict
 from ostec.heads.facemesh import face_points, load_facemesh_model, load_facemesh_reconstructor
 from ostec.heads.ict_files import EXPRESSIONS, IDENTITIES, TOPOLOGY_FILE, VERTICES, read_shapes
 from ostec.registry.components import build, select_parts
@@ -167,9 +167,9 @@ def test_eyes_of_which_the_network_leaves_a_slit_are_shut() -> None:
 
 @pytest.fixture(scope="module")
 def model(assets: Path) -> ict.ICTModel:
-    path = assets / "ict" / ict_files.MODEL_FILE
+    path = assets / "ict" / "ict_face_model.npz"
     if not path.is_file():
-        pytest.skip(f"needs {ict_files.MODEL_FILE}")
+        pytest.skip(f"needs {path.name}")
     return ict.read_ict_model(path)
 
 

@@ -13,7 +13,6 @@ from ostec.errors import BadWeights, MissingWeights
 from ostec.weights.archives import read_npz
 from ostec.weights.shipped import DATA_DIR
 
-MODEL_FILE = "ict_face_model.npz"
 TOPOLOGY_FILE = DATA_DIR / "ict_topology.npz"
 VERTICES, IDENTITIES = 26719, 100
 _SIDED = (
