@@ -24,7 +24,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -35,7 +35,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-_functorch: Any = torch._C._functorch
+_functorch: Any = torch._C.__dict__["_functorch"]
 Kind = Literal["to_device", "to_host", "sync"]
 
 _CPU, _CUDA, _EITHER = "cpu", "cuda", "either"
@@ -151,7 +151,7 @@ class _Generator(torch.Generator):
     """One of the CPU that says where it is."""
 
     def __new__(cls, device: Any = _CPU) -> _Generator:
-        return super().__new__(cls, _CPU if _kind(device) == _CUDA else device)
+        return super().__new__(cls, _CPU if _kind(device) == _CUDA else device)  # pyright: ignore[reportCallIssue]
 
     def __init__(self, device: Any = _CPU) -> None:
         self.fake_device = _kind(device)
@@ -343,7 +343,7 @@ class _Operations(TorchDispatchMode):
         if index and device_of(args[0]) == _CPU and args[0].ndim:
             raise RuntimeError(f"{name}: indices should be on the CPU or on the same device as the indexed tensor")
 
-    def _count(self, name: str, args: tuple[Any, ...]) -> None:
+    def _count(self, name: str, args: Sequence[Any]) -> None:
         if name in _WAITING or (name == "repeat_interleave" and len(args) < 2):
             self.fake.count("sync")
         if name in _INDEXING:
@@ -357,7 +357,7 @@ class _Operations(TorchDispatchMode):
 
 
 def _allows_tf32(flag: str) -> bool:
-    return torch.backends.cudnn.allow_tf32 if flag == "cudnn" else torch.backends.cuda.matmul.allow_tf32
+    return bool(torch.backends.cudnn.allow_tf32 if flag == "cudnn" else torch.backends.cuda.matmul.allow_tf32)
 
 
 def _in_tf32(x: Any) -> Any:

@@ -35,13 +35,13 @@ def counted(gpu: FakeCuda, plan: Plan, steps: int) -> tuple[int, int, int]:
     return gpu.to_device, gpu.to_host, gpu.syncs
 
 
-@pytest.mark.parametrize("name", ["ggt", "adam", "lbfgs", "original"])
-def test_a_search_copies_no_more_for_more_steps_and_seldom_waits(gpu: FakeCuda, name: str) -> None:
+@pytest.mark.parametrize(
+    ("plan", "per_step"), [(PLANS["ggt"], 1), (PLANS["adam"], 0), (PLANS["lbfgs"], 40), (ORIGINAL, 1)]
+)
+def test_a_search_copies_no_more_for_more_steps_and_seldom_waits(gpu: FakeCuda, plan: Plan, per_step: int) -> None:
     """GGT waits once a step, for the eigenvalues of its window; L-BFGS for its line search."""
-    plan = ORIGINAL if name == "original" else PLANS[name]
     few, many = counted(gpu, plan, STEPS_PER_SYNC), counted(gpu, plan, 2 * STEPS_PER_SYNC)
     assert many[:2] == few[:2] and sum(few[:2]) < 10, (gpu.lines("to_device"), gpu.lines("to_host"))
-    per_step = {"ggt": 1, "original": 1, "adam": 0, "lbfgs": 40}[name]
     assert many[2] - few[2] <= per_step * STEPS_PER_SYNC + 1, gpu.lines("sync")
 
 

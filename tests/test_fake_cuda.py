@@ -119,7 +119,7 @@ def test_copies_are_counted(cuda: FakeCuda) -> None:
     there.cpu()
     torch.zeros(4, 2).copy_(there)
     assert cuda.to_host == 2
-    there.to("cuda"), torch.zeros(3, device="cuda"), there[0], there[1:, None], torch.eye(2, device="cuda")
+    assert all(x.is_cuda for x in (there.to("cuda"), torch.zeros(3, device="cuda"), there[1:, None]))
     assert (cuda.to_device, cuda.to_host, cuda.syncs) == (5, 2, 0)
     assert set(cuda.lines("to_host")) == {line for line in cuda.lines("to_host") if "test_fake_cuda.py" in line}
 
@@ -142,7 +142,8 @@ def test_waits_are_counted(cuda: FakeCuda) -> None:
         wait()
         assert cuda.syncs == number
     here = torch.eye(3)
-    here.tolist(), float(here[0, 0]), here[here > 0], torch.where(there > 0, 1.0, there)
+    for free in (here.tolist, here[0, 0].item, here.nonzero, lambda: torch.where(there > 0, 1.0, there)):
+        free()
     assert cuda.syncs == len(waits) and cuda.to_host == 0
     cuda.reset()
     assert cuda.syncs == 0
