@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import pytest
 import torch
-from gpu_checks import GpuChecks, completer, latents, settings, shots
+from gpu_checks import GpuChecks, completer, settings, shots
 
 from ostec.completion.projection.view_search import SearchRequest
 
@@ -27,10 +28,12 @@ class TestCuda(GpuChecks):
     """The checks."""
 
     def test_the_memory_of_a_dropped_completer_is_freed(self, gpu: None) -> None:
-        latents("cuda").sum().item()  # so that libraries have taken what they keep
-        before = torch.cuda.memory_allocated()
-        parts = completer("cuda", "discriminator")
-        parts.search.submit(SearchRequest(shots(), None, settings(), steps=2))
-        assert torch.cuda.memory_allocated() > before
-        del parts
-        assert torch.cuda.memory_allocated() - before < 1 << 20
+        def left_bytes() -> int:
+            parts = completer("cuda", "discriminator")
+            parts.search.submit(SearchRequest(shots(), None, settings(), steps=2))
+            del parts
+            gc.collect()
+            return torch.cuda.memory_allocated()
+
+        kept_by_libraries = left_bytes()
+        assert left_bytes() - kept_by_libraries < 1 << 16
