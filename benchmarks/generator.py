@@ -1,12 +1,13 @@
-"""How fast is a step of the search: the generator forth and back to the latent, beside NVIDIA's own code?
+"""How fast is a step of the search: the generator forward and backward to the latent, beside NVIDIA's own code?
 
-python benchmarks/generator.py [--reference DIR] [--resolutions 256 1024] [--rounds 3]
+python benchmarks/generator.py [--reference DIR] [--resolutions 256 1024] [--batch 1] [--rounds 3] [--device cuda]
 
 DIR is a checkout of NVlabs/stylegan2-ada-pytorch; without it only ours is timed. Both hold the same random weights of
 StyleGAN2's config F, and their gradients are compared. They take turns, each time in a process of its own, as either
 would run alone: ours with large memory pages, as the command `ostec` asks torch for, theirs as torch is (set
 THP_MEM_ALLOC_ENABLE=1 yourself to give them to both and see what remains). Medians, after a warm-up in each process.
-Theirs runs as its projector runs it: w is the only leaf that wants a gradient.
+Theirs runs as its projector runs it: w is the only leaf that wants a gradient. On a GPU, ours is also timed in
+bfloat16, as the search runs it there, and the memory is the GPU's.
 """
 
 from __future__ import annotations
@@ -93,29 +94,55 @@ def random_weights(resolution: int) -> Generator:
     return Generator(tensors)
 
 
+def wait_for(device: torch.device) -> None:
+    """Until a GPU has done what it was asked for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def peak_gb(device: str) -> float:
+    """Most memory so far: of the GPU, or of this process."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
 def step(synthesis: Callable[[Tensor], Tensor], w_plus: Tensor) -> tuple[float, Tensor]:
     """(seconds, gradient) of a picture's mean square."""
     w_plus = w_plus.clone().requires_grad_()
+    wait_for(w_plus.device)
     start = time.perf_counter()
     (gradient,) = torch.autograd.grad(synthesis(w_plus).square().mean(), w_plus)
+    wait_for(w_plus.device)
     return time.perf_counter() - start, gradient
 
 
-def runs_of(reference: Path | None, resolution: int) -> tuple[dict[str, Callable[[Tensor], Tensor]], Tensor]:
+def runs_of(options: argparse.Namespace, resolution: int) -> tuple[dict[str, Callable[[Tensor], Tensor]], Tensor]:
     """Name -> synthesis, and the latents for them."""
-    network = reference_generator(reference, resolution) if reference else None
+    network = reference_generator(options.reference, resolution) if options.reference else None
     ours = random_weights(resolution) if network is None else same_weights(network)
+    ours = ours.to(options.device)
     runs: dict[str, Callable[[Tensor], Tensor]] = {"ours": ours.synthesis}
+    if options.device == "cuda":
+        runs["ours in bfloat16"] = ours.reduced().synthesis
     if network is not None:
+        network = network.to(options.device)
         runs["theirs"] = lambda w: network.synthesis(w, noise_mode="const")  # pyright: ignore[reportCallIssue]
-    return runs, torch.randn(1, ours.num_ws, _WIDTH, generator=torch.Generator().manual_seed(1))
+    w_plus = torch.randn(options.batch, ours.num_ws, _WIDTH, generator=torch.Generator().manual_seed(1))
+    return runs, w_plus.to(options.device)
 
 
-def alone(name: str, reference: Path | None, resolution: int) -> None:
+def names_of(options: argparse.Namespace) -> list[str]:
+    """What is timed."""
+    bfloat16 = ["ours in bfloat16"] if options.device == "cuda" else []
+    return ["ours", *bfloat16, *(["theirs"] if options.reference else [])]
+
+
+def alone(name: str, options: argparse.Namespace) -> None:
     """Time one of them in this process."""
-    runs, w_plus = runs_of(reference, resolution)
+    runs, w_plus = runs_of(options, options.resolutions[0])
     seconds = [step(runs[name], w_plus)[0] for _ in range(4)][1:]
-    print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6]))
+    print(json.dumps([seconds, peak_gb(options.device)]))
 
 
 def in_turn(options: argparse.Namespace, resolution: int) -> dict[str, tuple[float, float]]:
@@ -123,14 +150,15 @@ def in_turn(options: argparse.Namespace, resolution: int) -> dict[str, tuple[flo
     times: dict[str, list[float]] = {}
     peaks_gb: dict[str, float] = {}
     for _ in range(options.rounds):
-        for name in ("ours", "theirs") if options.reference else ("ours",):
+        for name in names_of(options):
             command = [sys.executable, __file__, "--resolutions", str(resolution), "--alone", name]
+            command += ["--device", options.device, "--batch", str(options.batch)]
             command += ["--reference", str(options.reference)] if options.reference else []
-            environment = {_LARGE_PAGES: "1" if name == "ours" else "0", **os.environ}
+            environment = {_LARGE_PAGES: "0" if name == "theirs" else "1", **os.environ}
             out = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-            seconds, peak_gb = json.loads(out.splitlines()[-1])
+            seconds, its_peak_gb = json.loads(out.splitlines()[-1])
             times.setdefault(name, []).extend(seconds)
-            peaks_gb[name] = max(peak_gb, peaks_gb.get(name, 0))
+            peaks_gb[name] = max(its_peak_gb, peaks_gb.get(name, 0))
     return {name: (statistics.median(seconds), peaks_gb[name]) for name, seconds in times.items()}
 
 
@@ -139,17 +167,19 @@ def main() -> None:
     parser.add_argument("--reference", type=Path, default=None)
     parser.add_argument("--resolutions", type=int, nargs="+", default=[256, 1024])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--alone", choices=("ours", "theirs"), default=None)
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--alone", default=None, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.alone:
-        alone(options.alone, options.reference, options.resolutions[0])
+        alone(options.alone, options)
         return
     for resolution in options.resolutions:
         found = in_turn(options, resolution)
-        print(f"{resolution} px: " + ", ".join(f"{n} {s:.2f} s, {gb:.1f} GB" for n, (s, gb) in found.items()), end="")
+        print(f"{resolution} px: " + ", ".join(f"{n} {s:.3f} s, {gb:.1f} GB" for n, (s, gb) in found.items()), end="")
         if options.reference:
-            runs, w_plus = runs_of(options.reference, resolution)
-            ours, theirs = (step(run, w_plus)[1] for run in runs.values())
+            runs, w_plus = runs_of(options, resolution)
+            ours, theirs = (step(runs[name], w_plus)[1] for name in ("ours", "theirs"))
             off = float((ours - theirs).abs().max() / theirs.abs().max())
             print(f", ratio {found['theirs'][0] / found['ours'][0]:.2f}, gradients differ by {off:.1e}", end="")
         print()

@@ -1,6 +1,7 @@
 """How soon does the search reach what NVIDIA's projector ends with?
 
-THP_MEM_ALLOC_ENABLE=1 python benchmarks/search.py --reference DIR [--resolution 64] [--reference_steps 1000] [--seed 0]
+THP_MEM_ALLOC_ENABLE=1 python benchmarks/search.py --reference DIR [--resolution 64] [--reference_steps 1000]
+    [--seed 0] [--device cuda]
 
 DIR is a checkout of NVlabs/stylegan2-ada-pytorch. A picture that the generator made (random W+, config F cut to
 `--resolution`, random weights) is hidden in half, and both search for it by the log-cosh of the half that is left:
@@ -82,13 +83,14 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=64)
     parser.add_argument("--reference_steps", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options = parser.parse_args()
-    network = reference_generator(options.reference, options.resolution)
+    network = reference_generator(options.reference, options.resolution).to(options.device)
     generator = same_weights(network)
     draw = torch.Generator().manual_seed(options.seed)
-    mean = torch.zeros(1, generator.num_ws, 512)
+    mean = torch.zeros(1, generator.num_ws, 512, device=options.device)
     with torch.no_grad():
-        samples = generator.mapping(torch.randn(1000, 512, generator=draw))
+        samples = generator.mapping(torch.randn(1000, 512, generator=draw).to(options.device))
         spread = float((samples - samples.mean(dim=0)).square().sum(dim=1).mean().sqrt())
         mean += samples.mean(dim=0)
         truth = mean + (samples[: generator.num_ws] - samples.mean(dim=0))[None]

@@ -5,7 +5,7 @@ THP_MEM_ALLOC_ENABLE=1 python benchmarks/view.py PHOTO [--texture 1024] [--size 
 Medians over the views of the soft mode, after a warm-up round. A view is its own render, unwrap and colour and its
 share in the stitches as the default runs them: a draft before each batch of views, and one stitch at the end. Beside
 them the blend of the released code (`--preset original`). As the machine's measure, all are also given as multiples of
-a 2048 x 2048 matrix product of the same minutes.
+a 2048 x 2048 matrix product of the same minutes. All of this runs on the CPU, whatever the device of the search.
 """
 
 from __future__ import annotations
