@@ -106,15 +106,14 @@ def scene(yaw_deg: float = 20.0) -> tuple[Face, Atlas]:
     texels = bake_texels(reconstruction, (TEXTURE_PX, TEXTURE_PX), rasterise)
     seen = unwrap(photo.rgb, reconstruction.camera, reconstruction, texels, rasterise, all_skin())
     face = Face(photo, reconstruction, all_skin(), texels, "soft")
-    return face, Atlas().add("photo", seen, PHOTO_PRIORITY["soft"])
+    return face, Atlas().add("photo", seen, PHOTO_PRIORITY["soft"], "photo")
 
 
 @cache
 def shots(count: int = 2) -> Any:
     """Views of the painted head, rendered."""
     face, atlas = scene()
-    known = (atlas.textures[0].confidence >= TRUSTED).float()
-    rgb = atlas.textures[0].rgb
+    known, rgb = (atlas.photo.confidence >= TRUSTED).float(), atlas.photo.rgb
     return tuple(shoot(face.reconstruction, rgb, known, v, SIDE_PX, rasterise) for v in plan_views("hard")[:count])
 
 
@@ -251,7 +250,7 @@ class GpuChecks:
 
     def test_a_shot_is_completed(self, gpu: Any) -> None:
         """At the precision that a GPU works with by default."""
-        request = SearchRequest(shots(1), None, settings(), STEPS, film=True)
+        request = SearchRequest(shots(1), None, settings(film=True))
         there, here = (
             completer(device, "landmarks", "discriminator").search.submit(request).completions[0]
             for device in ("cuda", "cpu")
@@ -289,7 +288,7 @@ class GpuChecks:
 
     def test_a_dropped_generator_is_freed(self, gpu: Any) -> None:
         parts = completer("cuda")
-        parts.search.submit(SearchRequest(shots(1), None, settings(), steps=1))
+        parts.search.submit(SearchRequest(shots(1), None, settings(iterations=1)))
         dropped = weakref.ref(parts.search.generator)
         del parts
         gc.collect()

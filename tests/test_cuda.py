@@ -30,7 +30,7 @@ class TestCuda(GpuChecks):
     def test_the_memory_of_a_dropped_completer_is_freed(self, gpu: None) -> None:
         def left_bytes() -> int:
             parts = completer("cuda", "discriminator")
-            parts.search.submit(SearchRequest(shots(), None, settings(), steps=2))
+            parts.search.submit(SearchRequest(shots(), None, settings(iterations=2)))
             del parts
             gc.collect()
             return torch.cuda.memory_allocated()

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 import torch
-from fake_cuda import FakeCuda, device_of
+from fake_cuda import FakeCuda
+from fake_cuda_operations import device_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 
