@@ -74,7 +74,7 @@ def test_one_row_is_all_that_a_part_takes(
 ) -> None:
     """With its row a part has its name, its file, its licence, its place in `auto` and in error messages."""
     file = WeightFile("cuts", "cuts.bin", "a detector of cuts", "CC0", None, "Make it")
-    entry = PartEntry("detector", "cut", "cuts:load_cut", (file,), auto=True)
+    entry = PartEntry("detector", "cut", "cuts:load_cut", (file,))
     monkeypatch.setitem(sys.modules, "cuts", SimpleNamespace(load_cut=lambda path: [path.name]))
     monkeypatch.setattr(table, "TABLE", (entry, *TABLE))
     with pytest.raises(MissingWeights, match="cuts.bin"):

@@ -6,14 +6,15 @@ import errno
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from itertools import islice
+from threading import Lock
 from typing import Any
 
 from ostec.batch.plan import Job, PartSelection, Plan
 from ostec.batch.summary import BatchLog
-from ostec.batch.work import Saved, complete_photo, save
+from ostec.batch.work import complete_photo, save
 from ostec.errors import Cancelled, CannotWrite
 from ostec.interfaces import BatchingCompleter, Completer, Parts
 from ostec.types import Result
@@ -32,38 +33,26 @@ def execute_in_process(jobs: Iterable[Job], plan: Plan, selection: PartSelection
     execution = _Execution(plan, log)
     try:
         execution.run(jobs, selection)
-    except BaseException as error:
-        with suppress(_Stop):
-            execution.settle()
-        if isinstance(error, _Stop):
-            raise CannotWrite(f"stopped, as no photo can be written: {error.__cause__}") from error.__cause__
-        raise
+    except Cancelled:
+        if execution.fatal is None:
+            raise
     finally:
         execution.writer.shutdown()
-
-
-@dataclass(frozen=True)
-class _Write:
-    """A result on its way to the disk."""
-
-    index: int
-    last: bool
-    """Of the photo's faces."""
-    future: Future[Saved]
-
-
-class _Stop(Exception):
-    """No further photo can be written, because of the error that caused this."""
+    if execution.fatal is not None:
+        raise CannotWrite(f"stopped, as no photo can be written: {execution.fatal}") from execution.fatal
 
 
 class _Execution:
-    """Photos of a group are at work in threads of their own; they change what they share under the log's lock."""
+    """Photos of a group are at work in threads of their own, and hand their results to one writer, one at a time."""
 
     def __init__(self, plan: Plan, log: BatchLog) -> None:
         self.plan, self.log = plan, log
         self.writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ostec-writer")
-        self.writing: _Write | None = None
+        self.writing: Future[None] | None = None
+        self.turn = Lock()
         self.stopping = False
+        self.fatal: Exception | None = None
+        """Why no further photo can be written."""
 
     def run(self, jobs: Iterable[Job], selection: PartSelection) -> None:
         due, parts = iter(jobs), None
@@ -71,7 +60,8 @@ class _Execution:
             parts = parts or selection.load()
             self.do_group(group, parts)
             self.log.write_if_old()
-        self.settle()
+        if self.writing is not None:
+            self.writing.result()
 
     def do_group(self, group: Sequence[Job], parts: Parts) -> None:
         """Everything about some photos but their last write; only what would hit every photo is raised."""
@@ -90,67 +80,55 @@ class _Execution:
 
     def do_photo(self, job: Job, parts: Parts, slot: AbstractContextManager[Completer]) -> None:
         """Any error of a photo is its own, unless the batch is stopping."""
-        try:
-            with slot as completer:
-                self.complete(job, replace(parts, completer=completer))
-        except _Stop:
-            raise
-        except Exception as error:
-            if self.stopping and isinstance(error, Cancelled):
-                raise
-            self.log.fail(job.index, error)
-
-    def complete(self, job: Job, parts: Parts) -> None:
         start = time.perf_counter()
         self.log.tell(job.index, 0.0)
-        options = self.plan.options
-        for name, result in complete_photo(job, parts, self.plan.settings, options.faces, self.progress(job.index)):
-            last = name == job.name
-            if last:
-                self.log.add(job.index, seconds=time.perf_counter() - start)
-            self.write(job, name, result, last)
+        try:
+            with slot as completer:
+                parts = replace(parts, completer=completer)
+                progress, faces = self.progress(job.index), self.plan.options.faces
+                for name, result in complete_photo(job, parts, self.plan.settings, faces, progress):
+                    if name == job.name:
+                        self.log.add(job.index, seconds=time.perf_counter() - start)
+                    self.hand_over(job, name, result)
+        except Exception as error:
+            if isinstance(error, Cancelled) and (self.stopping or self.fatal):
+                raise
+            self.log.fail(job.index, error)
 
     def progress(self, index: int) -> Callable[[str, float], bool]:
         """What a photo's work calls; False tells it to stop."""
 
         def note_progress(stage: str, share: float) -> bool:
-            with self.log.lock:
-                if self.writing is not None and self.writing.future.done():
-                    self.settle()
-                if self.log.records[index].status == "waiting":
-                    self.log.tell(index, share)
-            return not self.stopping
+            if self.log.records[index].status == "waiting":
+                self.log.tell(index, share)
+            return not self.stopping and self.fatal is None
 
         return note_progress
 
-    def write(self, job: Job, name: str, result: Result, last: bool) -> None:
-        """Hand a result to the writer thread as soon as it is free."""
-        with self.log.lock:
-            self.settle()
-            if self.log.records[job.index].status == "failed":
-                return
-            self.plan.check_harmless(job, name)
-            future = self.writer.submit(save, result, self.plan.folder, name, self.plan.options.formats)
-            self.writing = _Write(job.index, last, future)
+    def hand_over(self, job: Job, name: str, result: Result) -> None:
+        """Have a result written as soon as the one before it is."""
+        with self.turn:
+            if self.writing is not None:
+                self.writing.result()
+            if self.fatal is not None:
+                raise Cancelled(f"{job.photo}: not written: {self.fatal}")
+            if self.log.records[job.index].status == "waiting":
+                self.plan.check_harmless(job, name)
+                self.writing = self.writer.submit(self.write, job, name, result)
 
-    def settle(self) -> None:
-        """Wait for the write under way and note how it went."""
-        write, self.writing = self.writing, None
-        if write is None:
-            return
+    def write(self, job: Job, name: str, result: Result) -> None:
+        """In the writer's thread. The largest face of a photo comes last."""
+        start = time.perf_counter()
         try:
-            saved = write.future.result()
-        except KeyboardInterrupt:
-            self.writing = write
-            raise
+            files = save(result, self.plan.folder, name, self.plan.options.formats)
         except Exception as error:
-            self.log.fail(write.index, error)
-            if _hits_every_photo(error):
-                raise _Stop from error
+            self.fatal = error if _hits_every_photo(error) else None
+            self.log.fail(job.index, error)
             return
-        self.log.add(write.index, files=saved.files, warnings=saved.warnings, seconds=saved.seconds)
-        if write.last:
-            self.log.tell(write.index, 1.0, status="done")
+        warnings = result.report.get("warnings", [])
+        self.log.add(job.index, files=files, warnings=warnings, seconds=time.perf_counter() - start)
+        if name == job.name:
+            self.log.tell(job.index, 1.0, status="done")
 
 
 def _slots(completer: Completer, count: int) -> Sequence[AbstractContextManager[Any]]:

@@ -60,7 +60,7 @@ class Summary:
 
 
 class BatchLog:
-    """The records of a batch while it runs. Threads may share it; `lock` is held while it changes."""
+    """The records of a batch while it runs; threads may share it. Events are sent from the thread that has news."""
 
     def __init__(
         self,
@@ -71,26 +71,22 @@ class BatchLog:
     ) -> None:
         """`heading` is what `summary.json` begins with."""
         self.records = list(records)
-        self.lock = RLock()
+        self._lock = RLock()
         self._file, self._heading, self._on_event = save_dir / "summary.json", heading, on_event
         self._written_s = 0.0
 
-    def note(self, index: int, **changes: Any) -> None:
-        """Change fields of a photo's record."""
-        with self.lock:
-            self.records[index] = replace(self.records[index], **changes)
-
     def add(self, index: int, *, files: Sequence[str] = (), warnings: Sequence[str] = (), seconds: float = 0) -> None:
         """Add to a photo's record."""
-        with self.lock:
+        with self._lock:
             record = self.records[index]
+            found = (*record.files, *files), (*record.warnings, *warnings)
             total_s = round(record.seconds + seconds, 3)
-            self.note(index, files=(*record.files, *files), warnings=(*record.warnings, *warnings), seconds=total_s)
+            self.records[index] = replace(record, files=found[0], warnings=found[1], seconds=total_s)
 
     def tell(self, index: int, share: float, **changes: Any) -> None:
         """Change a photo's record, and send an event."""
-        with self.lock:
-            self.note(index, **changes)
+        with self._lock:
+            self.records[index] = replace(self.records[index], **changes)
             self._on_event(Event(index, len(self.records), self.records[index], share))
 
     def fail(self, index: int, error: Exception) -> None:
@@ -104,7 +100,7 @@ class BatchLog:
 
     def write(self) -> None:
         """Write `summary.json`. Raises `CannotWrite`."""
-        with self.lock:
+        with self._lock:
             counts = Counter(record.status for record in self.records)
             summary = {
                 **self._heading,

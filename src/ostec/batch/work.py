@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 from ostec.batch.plan import Job
@@ -12,21 +11,10 @@ from ostec.errors import NoFace
 from ostec.files.done import ResultsFolder
 from ostec.files.names import face_name
 from ostec.files.photos import load_photo
-from ostec.interfaces import Parts, Progress
+from ostec.interfaces import Parts
 from ostec.pipeline import complete_face, find_faces
 from ostec.settings import Settings
 from ostec.types import Result
-
-
-@dataclass(frozen=True)
-class Saved:
-    """What came of writing one result."""
-
-    files: list[str]
-    """Relative to the folder of results."""
-    warnings: list[str]
-    """Of the result's report."""
-    seconds: float
 
 
 def complete_photo(
@@ -46,8 +34,12 @@ def complete_photo(
     names: list[str] = []
     missed: list[NoFace] = []
     for turn, detection in enumerate(detections):
+
+        def tell(stage: str, share: float, turn: int = turn) -> Any:
+            return progress(stage, (turn + share) / len(detections))
+
         try:
-            result = complete_face(photo, detection, parts, settings, _part_of(progress, turn, len(detections)))
+            result = complete_face(photo, detection, parts, settings, tell)
         except NoFace as error:
             missed.append(error)
             continue
@@ -62,14 +54,11 @@ def complete_photo(
     yield job.name, replace(first, report={**first.report, "warnings": warnings, "faces": faces, "face_names": names})
 
 
-def save(result: Result, folder: ResultsFolder, name: str, formats: Sequence[str]) -> Saved:
-    """Write a result in place of the one that an earlier run left by this name. Raises `CannotWrite`."""
-    start = time.perf_counter()
+def save(result: Result, folder: ResultsFolder, name: str, formats: Sequence[str]) -> list[str]:
+    """Write a result in place of the one that an earlier run left by this name; the files, relative to the folder.
+
+    Raises `CannotWrite`.
+    """
     folder.remove_earlier(name, result.report.get("face_names", ()))
     files = result.save(folder.save_dir, name, tuple(formats))
-    written = [path.relative_to(folder.save_dir).as_posix() for path in files.values()]
-    return Saved(written, list(result.report.get("warnings", [])), time.perf_counter() - start)
-
-
-def _part_of(progress: Callable[[str, float], Any], turn: int, count: int) -> Progress:
-    return lambda stage, share: progress(stage, (turn + share) / count)
+    return [path.relative_to(folder.save_dir).as_posix() for path in files.values()]

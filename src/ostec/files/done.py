@@ -78,12 +78,12 @@ class ResultsFolder:
     def remove_earlier(self, name: str, face_names: Sequence[str]) -> None:
         """Delete the files that the report of an earlier run lists for `name`, so that none stays beside a newer
         result; also those of the photo's further faces, unless they are in `face_names`. Raises `CannotWrite`."""
-        names = [face for face in (self._report(name) or {}).get("face_names", []) if _is_further_face(face, name)]
+        names = [face for face in (self._report(name) or {}).get("face_names", []) if _extends(face, name, r"_face\d+")]
         for face in (*(face for face in names if face not in face_names), name):
             report = self._report(face)
             if report is None:
                 continue
-            listed = [file for file in report.get("files", {}).values() if _is_of(file, face)]
+            listed = [file for file in report.get("files", {}).values() if _extends(file, face, r"(_[a-z]+)?\.[a-z]+")]
             for path in (self.save_dir / file for file in (*listed, f"{face}.json")):
                 if _file_key(path) not in self._inputs:
                     try:
@@ -100,13 +100,9 @@ class ResultsFolder:
         return report if isinstance(report, dict) and "sha256" in report else None
 
 
-def _is_of(file: str, name: str) -> bool:
-    """Whether a file is called as those of `name` are."""
-    return bool(re.fullmatch(r"(_[a-z]+)?\.[a-z]+", file.removeprefix(name))) and file.startswith(name)
-
-
-def _is_further_face(face: str, name: str) -> bool:
-    return bool(re.fullmatch(r"_face\d+", face.removeprefix(name))) and face.startswith(name)
+def _extends(text: str, name: str, pattern: str) -> bool:
+    """Whether a text is a name followed by what the pattern describes."""
+    return re.fullmatch(re.escape(name) + pattern, text) is not None
 
 
 def _file_key(path: Path) -> tuple[int, int] | None:

@@ -34,7 +34,7 @@ class PartEntry:
     kind to `WeightSource`."""
     on_device: bool = False
     """It can compute on a GPU; the others stay on the CPU."""
-    auto: bool = False
+    auto: bool = True
     """`auto` may take it. Of several it takes the first whose files are there, in the order of the rows."""
     only_with: str = ""
     """Of a network: the name of the generator that it was trained for. It is looked for beside that one's file."""
@@ -53,23 +53,22 @@ _DEEP3D = _files("deep3d", "deep3d-landmarks")
 _HEADS, _ORIGINAL, _NETWORKS = "ostec.heads.", "ostec.original.", "ostec.networks."
 _STYLEGAN2 = f"{_NETWORKS}stylegan2_files:load_networks"
 _LPIPS, _LPIPS_NVIDIA = f"{_NETWORKS}lpips:load_lpips", f"{_ORIGINAL}lpips_nvidia:load_nvidia_lpips"
-_FAN = "ostec.landmarks.fan:load_fan"
+_FACE_ENCODER = f"{_NETWORKS}face_encoder:load_face_encoder"
+_FIT_FILE = f"{_HEADS}npz_fit:load_fit_file_reconstructor"
+_PRIOR = "ostec.completion.prior.completer:load_prior_completer"
 _GRAPHONOMY = f"{_ORIGINAL}graphonomy_segmenter:load_graphonomy_segmenter"
 _SHARP_GRAPHONOMY = f"{_ORIGINAL}graphonomy_segmenter:load_sharp_graphonomy_segmenter"
 
 TABLE = (
-    PartEntry(
-        "detector", "mediapipe", "ostec.detection.blazeface:load_detector", shipped=_files("blazeface"), auto=True
-    ),
-    # auto never takes mtcnn: it finds fewer of the heads that are tilted or fill the photo.
-    PartEntry("detector", "mtcnn", f"{_ORIGINAL}mtcnn:load_mtcnn_detector", shipped=_files("mtcnn")),
+    PartEntry("detector", "mediapipe", "ostec.detection.blazeface:load_detector", shipped=_files("blazeface")),
+    # Not for auto: it finds fewer of the heads that are tilted or fill the photo.
+    PartEntry("detector", "mtcnn", f"{_ORIGINAL}mtcnn:load_mtcnn_detector", shipped=_files("mtcnn"), auto=False),
     PartEntry(
         "reconstructor",
         "ict",
         f"{_HEADS}ict:load_ict_reconstructor",
         _files("ict-facekit"),
         _files("facemesh", "facemesh-mirror", "ict-topology"),
-        auto=True,
         neutral_head=f"{_HEADS}ict:neutral_head",
     ),
     PartEntry(
@@ -77,10 +76,9 @@ TABLE = (
         "mediapipe",
         f"{_HEADS}facemesh:load_facemesh_reconstructor",
         shipped=_FACEMESH,
-        auto=True,
         neutral_head=f"{_HEADS}facemesh:neutral_head",
     ),
-    # auto never takes deep3d: its mesh is not symmetric, so less of a face can be completed from its other side.
+    # Not for auto: its mesh is not symmetric, so less of a face can be completed from its other side.
     PartEntry(
         "reconstructor",
         "deep3d",
@@ -88,18 +86,17 @@ TABLE = (
         (*_DEEP3D, *_BFM09, *_OSTEC_TOPOLOGY),
         _FACEMESH,
         on_device=True,
+        auto=False,
     ),
-    # auto never takes fits that other programs made.
-    PartEntry("reconstructor", "ganfit", f"{_ORIGINAL}ganfit:load_ganfit_reconstructor", _OSTEC_TOPOLOGY),
-    PartEntry("reconstructor", "file", f"{_HEADS}npz_fit:load_fit_file_reconstructor", optional=_OSTEC_TOPOLOGY),
-    PartEntry(
-        "segmenter", "built-in", "ostec.masking.skin:load_segmenter", shipped=_files("selfie-segmentation"), auto=True
-    ),
-    # auto never takes graphonomy: the terms of its weights are not stated, and `inference.pth` may be any network.
-    PartEntry("segmenter", "graphonomy", _GRAPHONOMY, _files("graphonomy"), on_device=True),
-    PartEntry("segmenter", "graphonomy-512", _SHARP_GRAPHONOMY, _files("graphonomy"), on_device=True),
-    # auto takes projection where somebody put a generator into a folder of weights: the one in the package completes
-    # faces about as well as the prior, and slower (docs/models/face-generator.md).
+    # Not for auto: fits that other programs made.
+    PartEntry("reconstructor", "ganfit", f"{_ORIGINAL}ganfit:load_ganfit_reconstructor", _OSTEC_TOPOLOGY, auto=False),
+    PartEntry("reconstructor", "file", _FIT_FILE, optional=_OSTEC_TOPOLOGY, auto=False),
+    PartEntry("segmenter", "built-in", "ostec.masking.skin:load_segmenter", shipped=_files("selfie-segmentation")),
+    # Not for auto: the terms of its weights are not stated, and `inference.pth` may be any network.
+    PartEntry("segmenter", "graphonomy", _GRAPHONOMY, _files("graphonomy"), on_device=True, auto=False),
+    PartEntry("segmenter", "graphonomy-512", _SHARP_GRAPHONOMY, _files("graphonomy"), on_device=True, auto=False),
+    # For auto where somebody put a generator into a folder of weights: the one in the package completes faces about as
+    # well as the prior, and slower (docs/models/face-generator.md).
     PartEntry(
         "completer",
         "projection",
@@ -107,58 +104,34 @@ TABLE = (
         shipped=(*_files("face-prior", "blazeface"), *_FACEMESH),
         networks=("generator", "encoder", "heat_maps", "identity", "perception"),
         on_device=True,
-        auto=True,
     ),
-    PartEntry(
-        "completer",
-        "prior",
-        "ostec.completion.prior.completer:load_prior_completer",
-        shipped=_files("face-prior"),
-        auto=True,
-    ),
-    PartEntry("completer", "mirror", "ostec.completion.mirror:MirrorCompleter"),
-    PartEntry("rasteriser", "cpu", "ostec.geometry.raster:rasterise", auto=True),
-    PartEntry("generator", "stylegan2-ffhq", _STYLEGAN2, _files("stylegan2-ffhq"), auto=True),
-    PartEntry("generator", "stylegan2-ffhq-ada", _STYLEGAN2, _files("stylegan2-ffhq-ada"), auto=True),
-    PartEntry("generator", "stylegan2-ffhq-1024", _STYLEGAN2, _files("stylegan2-ffhq-1024"), auto=True),
-    PartEntry("generator", "stylegan2-ffhq-512", _STYLEGAN2, _files("stylegan2-ffhq-512"), auto=True),
-    PartEntry("generator", "stylegan2-ffhq-256", _STYLEGAN2, _files("stylegan2-ffhq-256"), auto=True),
-    PartEntry("generator", "stylegan2-rosinality", _STYLEGAN2, _files("stylegan2-rosinality"), auto=True),
-    PartEntry("generator", "converted", _STYLEGAN2, _files("converted"), auto=True),
-    PartEntry("generator", "small", _STYLEGAN2, _files("small"), auto=True),
-    PartEntry(
-        "encoder",
-        "small-encoder",
-        f"{_NETWORKS}face_encoder:load_face_encoder",
-        _files("small-encoder"),
-        auto=True,
-        only_with="small",
-    ),
-    PartEntry(
-        "encoder", "style-encoder", f"{_ORIGINAL}style_encoder:load_style_encoder", _files("style-encoder"), auto=True
-    ),
-    PartEntry("heat_maps", "fan", _FAN, _files("fan"), auto=True),
-    PartEntry("heat_maps", "fan-torchscript", _FAN, _files("fan-torchscript"), auto=True),
-    PartEntry("identity", "arcface-torch", f"{_NETWORKS}iresnet:load_iresnet", _files("arcface-torch"), auto=True),
-    PartEntry(
-        "identity", "arcface-onnx", f"{_NETWORKS}iresnet_onnx:load_iresnet_onnx", _files("arcface-onnx"), auto=True
-    ),
-    PartEntry("identity", "arcface", f"{_NETWORKS}iresnet_onnx:load_iresnet_onnx", _files("arcface"), auto=True),
-    PartEntry("identity", "arcface-npy", f"{_ORIGINAL}iresnet_npy:load_iresnet_npy", _files("arcface-npy"), auto=True),
-    PartEntry(
-        "identity",
-        "mobilefacenet",
-        f"{_NETWORKS}mobilefacenet:load_mobilefacenet",
-        _files("mobilefacenet"),
-        auto=True,
-    ),
-    PartEntry("perception", "lpips-vgg", _LPIPS, _files("vgg16", "lpips-vgg"), auto=True),
-    PartEntry("perception", "lpips-vgg-safetensors", _LPIPS, _files("vgg16", "lpips-vgg-safetensors"), auto=True),
-    PartEntry("perception", "lpips-nvidia", _LPIPS_NVIDIA, _files("lpips-nvidia"), auto=True),
-    PartEntry("perception", "lpips-nvidia-tf", _LPIPS_NVIDIA, _files("lpips-nvidia-tf"), auto=True),
-    # Only benchmarks take these two: the search was tuned with a VGG16.
-    PartEntry("perception", "lpips-alex", _LPIPS, _files("alexnet", "lpips-alex")),
-    PartEntry("perception", "lpips-squeeze", _LPIPS, _files("squeezenet", "lpips-squeeze")),
+    PartEntry("completer", "prior", _PRIOR, shipped=_files("face-prior")),
+    PartEntry("completer", "mirror", "ostec.completion.mirror:MirrorCompleter", auto=False),
+    PartEntry("rasteriser", "cpu", "ostec.geometry.raster:rasterise"),
+    PartEntry("generator", "stylegan2-ffhq", _STYLEGAN2, _files("stylegan2-ffhq")),
+    PartEntry("generator", "stylegan2-ffhq-ada", _STYLEGAN2, _files("stylegan2-ffhq-ada")),
+    PartEntry("generator", "stylegan2-ffhq-1024", _STYLEGAN2, _files("stylegan2-ffhq-1024")),
+    PartEntry("generator", "stylegan2-ffhq-512", _STYLEGAN2, _files("stylegan2-ffhq-512")),
+    PartEntry("generator", "stylegan2-ffhq-256", _STYLEGAN2, _files("stylegan2-ffhq-256")),
+    PartEntry("generator", "stylegan2-rosinality", _STYLEGAN2, _files("stylegan2-rosinality")),
+    PartEntry("generator", "converted", _STYLEGAN2, _files("converted")),
+    PartEntry("generator", "small", _STYLEGAN2, _files("small")),
+    PartEntry("encoder", "small-encoder", _FACE_ENCODER, _files("small-encoder"), only_with="small"),
+    PartEntry("encoder", "style-encoder", f"{_ORIGINAL}style_encoder:load_style_encoder", _files("style-encoder")),
+    PartEntry("heat_maps", "fan", "ostec.landmarks.fan:load_fan", _files("fan")),
+    PartEntry("heat_maps", "fan-torchscript", "ostec.landmarks.fan:load_fan", _files("fan-torchscript")),
+    PartEntry("identity", "arcface-torch", f"{_NETWORKS}iresnet:load_iresnet", _files("arcface-torch")),
+    PartEntry("identity", "arcface-onnx", f"{_NETWORKS}iresnet_onnx:load_iresnet_onnx", _files("arcface-onnx")),
+    PartEntry("identity", "arcface", f"{_NETWORKS}iresnet_onnx:load_iresnet_onnx", _files("arcface")),
+    PartEntry("identity", "arcface-npy", f"{_ORIGINAL}iresnet_npy:load_iresnet_npy", _files("arcface-npy")),
+    PartEntry("identity", "mobilefacenet", f"{_NETWORKS}mobilefacenet:load_mobilefacenet", _files("mobilefacenet")),
+    PartEntry("perception", "lpips-vgg", _LPIPS, _files("vgg16", "lpips-vgg")),
+    PartEntry("perception", "lpips-vgg-safetensors", _LPIPS, _files("vgg16", "lpips-vgg-safetensors")),
+    PartEntry("perception", "lpips-nvidia", _LPIPS_NVIDIA, _files("lpips-nvidia")),
+    PartEntry("perception", "lpips-nvidia-tf", _LPIPS_NVIDIA, _files("lpips-nvidia-tf")),
+    # Not for auto but for benchmarks: the search was tuned with a VGG16.
+    PartEntry("perception", "lpips-alex", _LPIPS, _files("alexnet", "lpips-alex"), auto=False),
+    PartEntry("perception", "lpips-squeeze", _LPIPS, _files("squeezenet", "lpips-squeeze"), auto=False),
 )
 PART_KINDS = ("detector", "reconstructor", "segmenter", "completer", "rasteriser")
 """The kinds of which the pipeline has one part each."""
