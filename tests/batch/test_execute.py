@@ -47,7 +47,7 @@ def test_another_executor_can_do_the_jobs(tmp_path: Path) -> None:
             try:
                 for name, result in complete_photo(job, parts, plan.settings, plan.options.faces, lambda *_: True):
                     log.add(job.index, files=save(result, plan.folder, name, plan.options.formats))
-                log.tell(job.index, 1.0, status="done")
+                log.report(job.index, 1.0, status="done")
             except NoFace as error:
                 log.fail(job.index, error)
             loaded.append(job.name)

@@ -81,7 +81,7 @@ class _Execution:
     def do_photo(self, job: Job, parts: Parts, slot: AbstractContextManager[Completer]) -> None:
         """Any error of a photo is its own, unless the batch is stopping."""
         start = time.perf_counter()
-        self.log.tell(job.index, 0.0)
+        self.log.report(job.index, 0.0)
         try:
             with slot as completer:
                 parts = replace(parts, completer=completer)
@@ -100,7 +100,7 @@ class _Execution:
 
         def note_progress(stage: str, share: float) -> bool:
             if self.log.records[index].status == "waiting":
-                self.log.tell(index, share)
+                self.log.report(index, share)
             return not self.stopping and self.fatal is None
 
         return note_progress
@@ -128,7 +128,7 @@ class _Execution:
         warnings = result.report.get("warnings", [])
         self.log.add(job.index, files=files, warnings=warnings, seconds=time.perf_counter() - start)
         if name == job.name:
-            self.log.tell(job.index, 1.0, status="done")
+            self.log.report(job.index, 1.0, status="done")
 
 
 def _slots(completer: Completer, count: int) -> Sequence[AbstractContextManager[Any]]:

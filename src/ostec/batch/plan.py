@@ -98,7 +98,7 @@ class Plan:
             if done is None:
                 yield job
             else:
-                log.tell(job.index, 1.0, status="skipped", files=done)
+                log.report(job.index, 1.0, status="skipped", files=done)
 
     def check_harmless(self, job: Job, name: str) -> None:
         """Raise `CannotWrite` where files called `name` would replace a photo, or what another program made."""

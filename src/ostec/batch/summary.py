@@ -83,7 +83,7 @@ class BatchLog:
             total_s = round(record.seconds + seconds, 3)
             self.records[index] = replace(record, files=found[0], warnings=found[1], seconds=total_s)
 
-    def tell(self, index: int, share: float, **changes: Any) -> None:
+    def report(self, index: int, share: float, **changes: Any) -> None:
         """Change a photo's record, and send an event."""
         with self._lock:
             self.records[index] = replace(self.records[index], **changes)
@@ -92,11 +92,11 @@ class BatchLog:
     def fail(self, index: int, error: Exception) -> None:
         """Note that a photo failed, and why."""
         if isinstance(error, OstecError):
-            self.tell(index, 1.0, status="failed", reason=str(error))
+            self.report(index, 1.0, status="failed", reason=str(error))
             return
         where = "".join(traceback.format_exception(type(error), error, error.__traceback__, limit=-5))
         reason = f"{self.records[index].photo}: {type(error).__name__}: {error}"
-        self.tell(index, 1.0, status="failed", reason=reason, traceback=where)
+        self.report(index, 1.0, status="failed", reason=reason, traceback=where)
 
     def write(self) -> None:
         """Write `summary.json`. Raises `CannotWrite`."""

@@ -35,11 +35,11 @@ def complete_photo(
     missed: list[NoFace] = []
     for turn, detection in enumerate(detections):
 
-        def tell(stage: str, share: float, turn: int = turn) -> Any:
+        def face_progress(stage: str, share: float, turn: int = turn) -> Any:
             return progress(stage, (turn + share) / len(detections))
 
         try:
-            result = complete_face(photo, detection, parts, settings, tell)
+            result = complete_face(photo, detection, parts, settings, face_progress)
         except NoFace as error:
             missed.append(error)
             continue

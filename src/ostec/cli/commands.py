@@ -198,11 +198,11 @@ def _complete(
     return SOME_FAILED if summary.count("failed") else DONE
 
 
-def _formats(asked: tuple[str, ...]) -> tuple[str, ...]:
+def _formats(given: tuple[str, ...]) -> tuple[str, ...]:
     """Separated by spaces or commas. Raises `BadSettings`."""
     from ostec.errors import BadSettings
 
-    formats = tuple(name.lower() for group in asked for name in group.split(",") if name)
+    formats = tuple(name.lower() for group in given for name in group.split(",") if name)
     if not formats or not set(formats) <= set(FORMATS):
-        raise BadSettings(f"formats is {' '.join(asked)!r}; choose from {', '.join(FORMATS)}.")
+        raise BadSettings(f"formats is {' '.join(given)!r}; choose from {', '.join(FORMATS)}.")
     return formats

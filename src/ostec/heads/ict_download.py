@@ -23,13 +23,16 @@ _LARGEST_BYTES = 1 << 25
 
 
 def download_ict(
-    entry: WeightFile, folder: Path, tell: Callable[[int, int], object] = lambda done, total: None, pause_s: float = 2.0
+    entry: WeightFile,
+    folder: Path,
+    progress: Callable[[int, int], object] = lambda done, total: None,
+    pause_s: float = 2.0,
 ) -> Path:
     """Bring `entry`, whose address is that of the OBJ files' folder, into `folder`, unless it is there.
 
-    `tell(bytes so far, 0)` is called as they come. The shapes that came are kept in the folder `FILE.part` until all
-    have, so that the next call goes on from there. Raises `CannotDownload`, `CannotWrite`; `BadWeights` where an OBJ
-    file is not one of ICT-FaceKit's.
+    `progress(bytes so far, 0)` is called as they come. Shapes are kept in the folder `FILE.part` until all are there, so
+    that the next call continues from there. Raises `CannotDownload`, `CannotWrite`; `BadWeights` where an OBJ file is
+    not one of ICT-FaceKit's.
     """
     target, parts = folder / entry.file, folder / f"{entry.file}.part"
     if target.is_file():
@@ -39,7 +42,7 @@ def download_ict(
         before = 0
         for name in SHAPES:
             before += _fetch(
-                f"{entry.url}/{name}.obj", parts, name, lambda done, _, had=before: tell(had + done, 0), pause_s
+                f"{entry.url}/{name}.obj", parts, name, lambda done, _, had=before: progress(had + done, 0), pause_s
             )
         _pack(parts)
         (folder / f"{entry.file}.sha256").write_text(f"{sha256(parts / 'all.npz')}  {entry.file}\n")
@@ -61,12 +64,12 @@ def obj_vertices(text: bytes, name: str) -> NDArray[np.float32]:
     return vertices.astype(np.float32)
 
 
-def _fetch(url: str, parts: Path, name: str, tell: Callable[[int, int], object], pause_s: float) -> int:
+def _fetch(url: str, parts: Path, name: str, progress: Callable[[int, int], object], pause_s: float) -> int:
     """The vertices of one OBJ file as `NAME.npy`, unless they are there; how many bytes came."""
     target, part = parts / f"{name}.npy", parts / f"{name}.obj"
     if target.is_file():
         return 0
-    fetch(url, part, tell, pause_s)
+    fetch(url, part, progress, pause_s)
     size = part.stat().st_size
     try:
         if size > _LARGEST_BYTES:

@@ -19,7 +19,7 @@ class WeightFile:
     what: str
     licence: str
     url: str | None = None
-    """None where it cannot be downloaded unasked."""
+    """None where there is no public address."""
     how: str = ""
     """How to get it where there is no address; of a file in the package, where it comes from."""
     megabytes: int = 0

@@ -23,26 +23,24 @@ _CHUNK_BYTES = 1 << 14
 def download(
     entry: WeightFile,
     folder: Path,
-    tell: Callable[[int, int], object] = lambda done, total: None,
+    progress: Callable[[int, int], object] = lambda done, total: None,
     pause_s: float = _PAUSE_S,
     stall_s: float = _STALL_S,
 ) -> Path:
-    """Bring a file into `folder`, unless it is there. `tell(bytes so far, bytes in all or 0)` is called as it comes.
+    """Download a file into `folder`, unless it is there. `progress(bytes so far, total or 0)` is called meanwhile.
 
     What broke off is kept as `FILE.part`, and the next attempt or call goes on from there. The checksum of what came is
     written to `FILE.sha256`. Raises `CannotDownload`, `CannotWrite`; `BadWeights` where the bytes are not the file's,
     which are then deleted.
     """
     if entry.url is None:
-        raise CannotDownload(
-            f"{entry.name} cannot be downloaded unasked. {entry.how}. Save it as {folder / entry.file}."
-        )
+        raise CannotDownload(f"{entry.name} has no public address. {entry.how}. Save it as {folder / entry.file}.")
     target, part = folder / entry.file, folder / f"{entry.file}.part"
     if target.is_file():
         return target
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        fetch(entry.url, part, tell, pause_s, stall_s)
+        fetch(entry.url, part, progress, pause_s, stall_s)
         checksum = _check(entry, part)
         (folder / f"{entry.file}.sha256").write_text(f"{checksum}  {entry.file}\n")
         os.replace(part, target)
@@ -78,17 +76,20 @@ class _Refused(Exception):
         self.status = answer.status_code
 
 
-def fetch(url: str, part: Path, tell: Callable[[int, int], object], pause_s: float, stall_s: float = _STALL_S) -> None:
-    """All of `url` in `part`, of which a beginning may be there. Raises `CannotDownload`.
+def fetch(
+    url: str, part: Path, progress: Callable[[int, int], object], pause_s: float, stall_s: float = _STALL_S
+) -> None:
+    """Download `url` to `part`, resuming from what is there. Raises `CannotDownload`.
 
-    Beside a `part` that can be resumed lies `part`.etag, by which the server tells whether the file is still the same.
+    An interrupted `part` has a file `part`.etag beside it, if the server sent an entity tag: by it the server knows
+    whether its file has changed since.
     """
     reason = ""
     for attempt in range(_ATTEMPTS):
         if attempt:
             time.sleep(pause_s * attempt)
         try:
-            _continue(url, part, tell, stall_s)
+            _continue(url, part, progress, stall_s)
             _etag_file(part).unlink(missing_ok=True)
             return
         except _Refused as error:
@@ -102,11 +103,11 @@ def fetch(url: str, part: Path, tell: Callable[[int, int], object], pause_s: flo
     raise CannotDownload(f"{url}: {reason}. What came is kept; run the same command again to go on.")
 
 
-def _continue(url: str, part: Path, tell: Callable[[int, int], object], stall_s: float) -> None:
+def _continue(url: str, part: Path, progress: Callable[[int, int], object], stall_s: float) -> None:
     """One attempt: the rest of the file, appended; all of it from a server that cannot give a part.
 
-    The file is asked for as it is, since a range of a compressed answer is no range of the file. What a server
-    compresses all the same cannot be resumed, and is not kept where it breaks off.
+    The request is for the uncompressed file, because a range of a compressed answer is not a range of the file. An
+    answer that is compressed nevertheless cannot be resumed: if it breaks off, its bytes are deleted.
     """
     have = part.stat().st_size if part.is_file() else 0
     headers = {"Accept-Encoding": "identity"}
@@ -121,7 +122,7 @@ def _continue(url: str, part: Path, tell: Callable[[int, int], object], stall_s:
         resumed = answer.status_code == 206
         if resumed and (compressed or not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")):
             part.unlink()
-            raise requests.ConnectionError("the server gives another part of the file than was asked for")
+            raise requests.ConnectionError("the server sends another part of the file than the one requested")
         have = have if resumed else 0
         total = 0 if compressed else have + int(answer.headers.get("Content-Length", 0))
         try:
@@ -130,7 +131,7 @@ def _continue(url: str, part: Path, tell: Callable[[int, int], object], stall_s:
                 for chunk in answer.iter_content(_CHUNK_BYTES):
                     file.write(chunk)
                     have += len(chunk)
-                    tell(have, total)
+                    progress(have, total)
         except requests.RequestException:
             if compressed:
                 part.unlink()
@@ -144,7 +145,7 @@ def _etag_file(part: Path) -> Path:
 
 
 def _note_etag(part: Path, answer: requests.Response) -> None:
-    """Keep the answer's entity tag, unless it is a weak one, by which no range can be asked for."""
+    """Keep the answer's entity tag, unless it is weak: ranges can only be requested by a strong one."""
     etag = answer.headers.get("ETag", "")
     if etag.startswith('"'):
         _etag_file(part).write_text(etag)

@@ -1,4 +1,4 @@
-"""Where weight files lie: which of them are there, and what to do about those that are not."""
+"""Where weight files lie, and what to do about those that are missing."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ def require(part: str, entries: Sequence[WeightFile], folders: Sequence[Path]) -
 
 
 def fingerprint(path: Path) -> str:
-    """16 hexadecimal digits that tell a file's content from another's: of its size and of samples all over it.
+    """16 hexadecimal digits that identify the content of a file: a hash of its size and of evenly spaced samples.
 
-    It takes milliseconds for any size of file. It does not notice damage; `download.sha256` does.
+    It takes milliseconds for a file of any size. It does not detect damage; `download.sha256` does.
     """
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
