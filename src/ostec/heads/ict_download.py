@@ -30,8 +30,8 @@ def download_ict(
 ) -> Path:
     """Bring `entry`, whose address is that of the OBJ files' folder, into `folder`, unless it is there.
 
-    `progress(bytes so far, 0)` is called as they come. Shapes are kept in the folder `FILE.part` until all are there, so
-    that the next call continues from there. Raises `CannotDownload`, `CannotWrite`; `BadWeights` where an OBJ file is
+    `progress(bytes so far, 0)` is called as they come. Shapes are kept in the folder `FILE.part` until all are
+    there, so that the next call continues. Raises `CannotDownload`, `CannotWrite`; `BadWeights` where an OBJ file is
     not one of ICT-FaceKit's.
     """
     target, parts = folder / entry.file, folder / f"{entry.file}.part"
