@@ -1,6 +1,6 @@
 """All that is to be measured on a GPU, in ten minutes at most.
 
-python benchmarks/gpu.py [--photos FOLDER] [--weights_dir DIR] [--batches 1 2 4 8] [--minutes 10]
+python benchmarks/gpu.py [--photos FOLDER] [--generator FILE] [--weights_dir DIR] [--batches 1 2 4 8] [--minutes 10]
 
 In this order: `tests/test_cuda.py`; a step of the generator in float32 and bfloat16 (`benchmarks/generator.py`); steps
 of the search, with networks of full size and random weights, at each number of views in a batch, and the peak memory;
@@ -87,6 +87,7 @@ def commands(options: argparse.Namespace) -> list[tuple[str, list[str]]]:
         found.append((f"the search, batch {views}", [*python, __file__, "--views", str(views), *size, *device]))
     speed = [*python, "-m", "ostec", "bench", "speed", "--source_dir", str(options.photos), *device]
     speed += ["--completer", "projection"]
+    speed += ["--generator", str(options.generator)] if options.generator else []
     speed += ["--weights_dir", str(options.weights_dir)] if options.weights_dir else []
     return [*found, ("seconds per photo", speed)]
 
@@ -112,6 +113,7 @@ def run_all(options: argparse.Namespace) -> Sequence[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, default=DATA_DIR)
+    parser.add_argument("--generator", type=Path, default=None)
     parser.add_argument("--weights_dir", type=Path, default=None)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--resolution", type=int, default=1024)

@@ -294,20 +294,18 @@ class GpuChecks:
         gc.collect()
         assert dropped() is None
 
-    def test_the_command_line(self, gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        weights = tmp_path / "weights"
-        weights.mkdir()
+    def test_the_command_line(self, gpu: Any, tmp_path: Path) -> None:
+        made = tmp_path / "made.safetensors"
         tensors = without_mapping(generator_tensors(resolution=SIDE_PX, channels=8))
         stored = {f"generator.{name}": tensor for name, tensor in tensors.items()}
-        save_file(stored, weights / "stylegan2-ffhq.safetensors")
+        save_file(stored, made)
         flags = ["--source_dir", str(DATA_DIR / "astronaut.jpg"), "--save_dir", str(tmp_path / "out")]
-        monkeypatch.setenv("OSTEC_WEIGHTS", str(weights))
-        flags += ["--device", "cuda", "--completer", "projection"]
+        flags += ["--device", "cuda", "--completer", "projection", "--generator", str(made)]
         flags += ["--iterations", "3", "--texture_size", "64", "--formats", "png"]
         assert cli.main(["run", *flags]) == 0
         report = json.loads((tmp_path / "out" / "astronaut.json").read_text())
         assert report["components"]["completer"] == "projection"
-        assert any("stylegan2-ffhq.safetensors: no face" in warning for warning in report["warnings"])
+        assert any("made.safetensors: no face" in warning for warning in report["warnings"])
 
 
 def seeded() -> torch.Generator:
