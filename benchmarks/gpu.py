@@ -4,8 +4,8 @@ python benchmarks/gpu.py [--photos FOLDER] [--generator FILE] [--weights_dir DIR
 
 In this order: `tests/test_cuda.py`; a step of the generator in float32 and bfloat16 (`benchmarks/generator.py`); steps
 of the search, with networks of full size and random weights, at each number of views in a batch, and the peak memory;
-seconds per photo by stage (`ostec bench speed`) of the photos or the one in the package, with the generator in
-`--weights_dir` or the one in the package. Each result is printed as soon as it is there; when the minutes are over, the
+seconds per photo by stage (`ostec bench speed`) of the photos or the one in the package, with the generator given,
+one of `--weights_dir` or the one in the package. Each result is printed as soon as it is there; when the minutes are over, the
 rest is left out and named. The exit code is 1 if something failed or was left out.
 """
 
@@ -80,7 +80,7 @@ def commands(options: argparse.Namespace) -> list[tuple[str, list[str]]]:
     size = ["--resolution", str(options.resolution), "--steps", str(options.steps)]
     python = [sys.executable]
     found = [("the tests", [*python, "-m", "pytest", "-q", "-rs", str(_ROOT / "tests" / "test_cuda.py")])]
-    for batch in (options.batches[0], options.batches[-1]):
+    for batch in sorted({options.batches[0], options.batches[-1]}):
         sizes = ["--resolutions", str(options.resolution), "--batch", str(batch), "--rounds", "1"]
         found.append((f"the generator, batch {batch}", [*python, f"{here}/generator.py", *sizes, *device]))
     for views in options.batches:
@@ -125,6 +125,9 @@ def main() -> int:
     if options.views:
         search_in_turn(options.views, options)
         return 0
+    if options.device == "cuda" and not torch.cuda.is_available():
+        print("torch sees no GPU here: torch.cuda.is_available() is false", file=sys.stderr)
+        return 1
     missing = run_all(options)
     print(f"failed or left out: {', '.join(missing)}" if missing else "all done")
     return 1 if missing else 0
