@@ -5,8 +5,8 @@ python benchmarks/gpu.py [--photos FOLDER] [--generator FILE] [--weights_dir DIR
 In this order: `tests/test_cuda.py`; a step of the generator in float32 and bfloat16 (`benchmarks/generator.py`); steps
 of the search, with networks of full size and random weights, at each number of views in a batch, and the peak memory;
 seconds per photo by stage (`ostec bench speed`) of the photos or the one in the package, with the generator given,
-one of `--weights_dir` or the one in the package. Each result is printed as soon as it is there; when the minutes are over, the
-rest is left out and named. The exit code is 1 if something failed or was left out.
+one of `--weights_dir` or the one in the package. Each result is printed as soon as it is there; when the minutes are
+over, the rest is left out and named. The exit code is 1 if something failed or was left out.
 """
 
 from __future__ import annotations
