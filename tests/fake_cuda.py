@@ -65,6 +65,9 @@ class FakeCuda(Counts):
         self._patches.enter_context(patch.object(torch, "Generator", _Generator))
         for name, function in self._module().items():
             self._patches.enter_context(patch.object(torch.cuda, name, function))
+        # Builds of torch with CUDA would ask the driver, which is not there, whether a graph is being captured.
+        no_accelerator = patch.object(torch.accelerator, "current_accelerator", lambda check_available=False: None)
+        self._patches.enter_context(no_accelerator)
         self._modes.enter_context(self._in_this_thread())
         return self
 
