@@ -38,6 +38,9 @@ $(VENV)/bin/pip:
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	@echo "Installing into $(VENV); the first time this takes some minutes."
 	$(INSTALL) --editable .
+	@echo "Compiling the loops over pixels, once."
+	@$(BIN)/python -c 'import ostec; \
+		ostec.complete(ostec.demo_photo(), settings=ostec.Settings(texture_size=64, frontalize=True)).encode()'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/pip
