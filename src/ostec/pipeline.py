@@ -55,7 +55,8 @@ def complete_face(
     with watch("unwrap", 0.3):  # what the photo shows, and how well
         seen = unwrap(photo.rgb, reconstruction.camera, reconstruction, texels, parts.rasterise, skin)
         seen = without_islands(seen)
-        _check_visible(seen, photo)
+        if int((seen.confidence >= TRUSTED).sum()) < 0.01 * seen.confidence.numel():
+            raise NoFace(f"{photo.name}: hardly any skin is visible on this face. Use a photo that shows more of it.")
     with watch("complete", 0.4):  # what it does not show
         mode = choose_mode(settings.mode, reconstruction.yaw_deg)
         face = Face(photo, reconstruction, skin, texels, mode)
@@ -119,11 +120,6 @@ class _Stopwatch:
     def within(self, low: float, high: float) -> Callable[[str, float], None]:
         """A progress callback for a stage that covers this span of 0..1."""
         return lambda stage, done: self.report(stage, low + (high - low) * done)
-
-
-def _check_visible(seen: UVTexture, photo: Photo) -> None:
-    if int((seen.confidence >= TRUSTED).sum()) < 0.01 * seen.confidence.numel():
-        raise NoFace(f"{photo.name}: hardly any skin is visible on this face. Use a photo that shows more of it.")
 
 
 def _report(

@@ -12,7 +12,7 @@ from synthetic import head, paint, photograph
 
 from ostec.bench.gallery import Gallery, Setup
 from ostec.bench.holdout import YAWS_DEG, Known, hide, known_texture, score_hold_out, shown_from, turned
-from ostec.bench.methods import NearestCompleter
+from ostec.bench.methods import complete_nearest
 from ostec.bench.metric_networks import MetricNetworks
 from ostec.bench.record import Score, table_rows
 from ostec.completion.mirror import MirrorCompleter
@@ -57,7 +57,7 @@ def scores_of(
 
 def test_who_knows_the_truth_scores_100_db_and_always_wins() -> None:
     truth = constant(replace(KNOWN.truth, std=torch.zeros(SIZE_PX, SIZE_PX)))
-    scores = scores_of(KNOWN, truth=truth, mirror=MirrorCompleter(), nearest=NearestCompleter())
+    scores = scores_of(KNOWN, truth=truth, mirror=MirrorCompleter(), nearest=complete_nearest)
     for score in scores:
         if score.method == "truth":
             assert (score.psnr_db, score.delta_e, score.within_2_std) == (100.0, 0.0, 1.0)
@@ -121,16 +121,16 @@ def test_shown_is_the_cosine_to_the_camera_or_nothing() -> None:
 
 
 def test_which_cases_are_scored() -> None:
-    scores = scores_of(KNOWN, nearest=NearestCompleter())
+    scores = scores_of(KNOWN, nearest=complete_nearest)
     plain = [(score.yaw_deg, score.variant) for score in scores if score.variant == "plain"]
     assert plain == [(yaw, "plain") for yaw in YAWS_DEG]
     rest = [score for score in scores if score.variant != "plain"]
     lit = {"side-lit"} if KNOWN.side_lit else set()
     assert {score.variant for score in rest} == {"degraded", "jittered", "other side"} | lit
     assert {score.yaw_deg for score in rest} == {45.0}
-    side_lit = scores_of(replace(KNOWN, side_lit=True), nearest=NearestCompleter())
+    side_lit = scores_of(replace(KNOWN, side_lit=True), nearest=complete_nearest)
     assert "side-lit" in {score.variant for score in side_lit}
-    assert len(scores_of(KNOWN, yaws_deg=(45.0, 60.0), nearest=NearestCompleter())) == 2
+    assert len(scores_of(KNOWN, yaws_deg=(45.0, 60.0), nearest=complete_nearest)) == 2
 
 
 def test_the_same_seed_gives_the_same_figures() -> None:
@@ -149,7 +149,7 @@ def test_harder_variants_change_what_is_left() -> None:
 
 def test_the_gallery_gets_one_row_with_the_truth_at_its_end() -> None:
     gallery = Gallery()
-    scores_of(KNOWN, gallery, mirror=MirrorCompleter(), nearest=NearestCompleter())
+    scores_of(KNOWN, gallery, mirror=MirrorCompleter(), nearest=complete_nearest)
     assert [caption for caption, _ in gallery.rows["synthetic"]][1::2] == ["mirror", "nearest", "truth"]
     assert len({tile.shape for _, tile in gallery.rows["synthetic"]}) == 1
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 
 import pytest
 import torch
 
-from ostec.bench.record import FIGURES, Score, interval, per_face, table_rows
+from ostec.bench.record import FIGURES, Score, interval, table_rows
 
 
 def score(method: str, photo: str, psnr_db: float | None, yaw_deg: float = 45.0, **more) -> Score:
@@ -87,6 +88,6 @@ def test_intervals_hold_the_mean_and_narrow_with_more_faces() -> None:
 
 
 def test_scores_go_through_json_and_back() -> None:
-    back = json.loads(json.dumps(per_face(SCORES), allow_nan=False))
+    back = json.loads(json.dumps([asdict(score) for score in SCORES], allow_nan=False))
     assert [Score(**face) for face in back] == SCORES
     json.dumps(table_rows(SCORES), allow_nan=False)

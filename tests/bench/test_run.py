@@ -21,11 +21,11 @@ from ostec.bench.holdout import YAWS_DEG
 from ostec.bench.methods import (
     BASELINES,
     MeanFaceCompleter,
-    NearestCompleter,
-    PlainSkinCompleter,
-    TeleaCompleter,
+    complete_nearest,
+    complete_plain_skin,
     known_methods,
     load_methods,
+    telea_completer,
 )
 from ostec.bench.record import FIGURES, Score
 from ostec.bench.run import BenchOptions, run_completion
@@ -90,10 +90,10 @@ def complete(method: Completer, yaw_deg: float = 0.0) -> tuple[Face, UVTexture, 
 
 
 def baselines() -> list[Completer]:
-    return [NearestCompleter(), PlainSkinCompleter(), MeanFaceCompleter(torch.rand(3, 16, 16).log())]
+    return [complete_nearest, complete_plain_skin, MeanFaceCompleter(torch.rand(3, 16, 16).log())]
 
 
-@pytest.mark.parametrize("method", baselines(), ids=lambda method: type(method).__name__)
+@pytest.mark.parametrize("method", baselines(), ids=["nearest", "plain-skin", "mean-face"])
 def test_baselines_keep_what_is_trusted_and_fill_the_chart(method: Completer) -> None:
     face, photo, done = complete(method)
     trusted = photo.confidence >= TRUSTED
@@ -105,7 +105,7 @@ def test_baselines_keep_what_is_trusted_and_fill_the_chart(method: Completer) ->
 
 
 def test_nearest_repeats_the_border() -> None:
-    face, photo, done = complete(NearestCompleter())
+    face, photo, done = complete(complete_nearest)
     row = SIZE_PX // 2
     assert bool(face.texels.inside[row, 25:40].all())
     assert torch.equal(done.rgb[:, row, 30:40], photo.rgb[:, row, 29:30].expand(3, 10))
@@ -128,7 +128,7 @@ def test_telea_inpaints_or_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
     opencv.INPAINT_TELEA = 1
     opencv.inpaint = lambda picture, mask, radius, how: picture + mask[..., None] * 100
     monkeypatch.setitem(sys.modules, "cv2", opencv)
-    face, photo, done = complete(TeleaCompleter())
+    face, photo, done = complete(telea_completer())
     trusted, hidden = photo.confidence >= TRUSTED, face.texels.inside & (photo.confidence < TRUSTED)
     assert torch.equal(done.rgb[:, trusted], photo.rgb[:, trusted])
     assert torch.allclose(done.rgb[:, hidden], torch.tensor(100 / 255))

@@ -6,6 +6,7 @@ import csv
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +108,7 @@ def test_similarity_never_mirrors() -> None:
 def test_no_face_where_the_network_sees_none(monkeypatch: pytest.MonkeyPatch, presence: float) -> None:
     model = load_facemesh_model()
     monkeypatch.setattr(facemesh, "mesh_points", lambda *_: (posed(model.face_mean, 0, 0, 0), presence))
-    reconstruct = facemesh.FaceMeshReconstructor(None, model)  # pyright: ignore[reportArgumentType]
+    reconstruct = facemesh.FaceMeshReconstructor(None, partial(fit_head, model))  # pyright: ignore[reportArgumentType]
     photo = Photo(torch.zeros(3, *SIZE), "pictures/ann.jpg")
     detection = Detection(torch.zeros(4), torch.zeros(6, 2), 1.0)
     if presence > 0.5:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.optimize import lsq_linear
+from scipy.spatial.transform import Rotation
 
 from ostec.geometry.camera import rotation
 from ostec.heads import ict_fit
@@ -100,7 +101,7 @@ def test_the_jacobian_is_the_slope_of_the_projection() -> None:
     coefficients, scale, shift, tiny = known(7), 1.1, np.array([0.02, -0.03, 0.01]), 1e-6
 
     def at(unknowns: Array) -> Array:
-        turned = model.at(coefficients + unknowns[7:]) @ (ict_fit._rotation(unknowns[:3]) @ R).T
+        turned = model.at(coefficients + unknowns[7:]) @ (Rotation.from_rotvec(unknowns[:3]).as_matrix() @ R).T
         return projected(scale * np.exp(unknowns[3]), turned, shift + unknowns[4:7])
 
     exact = ict_fit._jacobian(scale, model.at(coefficients) @ R.T, shift, model.basis @ R.T)

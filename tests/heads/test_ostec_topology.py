@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import sys
@@ -47,6 +48,7 @@ WRONG = {
     "quads": ("trilist_full.pkl", pickled(np.zeros((5, 4), dtype=int)), "vertices below"),
     "67 landmarks": ("all_all_all_lands_ids.pkl", pickled([1] * 67), "68 vertices"),
     "landmarks of the crop": ("all_all_all_lands_ids.pkl", pickled([None, *[1] * 67]), "list of vertices"),
+    "an infinite landmark": ("all_all_all_lands_ids.pkl", pickled([math.inf, *[1] * 67]), "list of vertices"),
     "cut short": ("trilist_full.pkl", pickled(np.zeros((5, 3), dtype=int))[:-30], "damaged"),
     "a web page": ("mask_full2crop.pkl", b"<html>", "damaged"),
 }

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from ostec.bench.gallery import TILE_PX, Setup
 from ostec.bench.record import Score
-from ostec.bench.scores import blurred, detail_ratio, picture_figures, seam_ratio, within_2_std
+from ostec.bench.scores import blurred, texel_figures
 from ostec.geometry.camera import angles_deg, rotation, to_pixels, toward_camera
 from ostec.geometry.render import over_background, portrait_camera, render
 from ostec.geometry.sampling import sample
@@ -165,14 +165,10 @@ def _figures(known: Known, seen: UVTexture, done: UVTexture, setup: Setup) -> di
     hidden = (truth.confidence >= TRUSTED) & ~left
     complete = torch.where(truth.confidence >= TRUSTED, truth.rgb, done.rgb)
     picture = torch.where(hidden, done.rgb, complete)
-    mirrored = hidden & left.flip(1)
     return {
-        **picture_figures(picture, complete, hidden),
+        **texel_figures(done, complete, hidden, left, inside),
         "lpips": setup.networks.lpips_between(picture * inside, complete * inside),
         "identity": setup.networks.identity_between(known.reconstruction, picture, complete, setup.parts),
-        "seam": seam_ratio(done.rgb, inside, left),
-        "detail": detail_ratio(done.rgb, mirrored, mirrored.flip(1)),
-        "within_2_std": within_2_std(done.rgb, done.std, truth.rgb, hidden),
     }
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import torch
@@ -30,39 +29,39 @@ from ostec.types import Atlas, Completed, Face, UVTexture
 _TELEA_RADIUS_PX_AT_256 = 3
 
 
-class NearestCompleter:
+def complete_nearest(face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
     """Each hidden texel gets the colour of the nearest trusted texel in the texture."""
-
-    def __call__(self, face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
-        photo, trusted = atlas.photo, trusted_texels(face, atlas)
-        nearest = distance_transform_edt(~trusted.numpy(), return_distances=False, return_indices=True)
-        row, column = torch.from_numpy(nearest).long()
-        return completed(face, atlas, photo.rgb[:, row, column])
+    photo, trusted = atlas.photo, trusted_texels(face, atlas)
+    nearest = distance_transform_edt(~trusted.numpy(), return_distances=False, return_indices=True)
+    row, column = torch.from_numpy(nearest).long()
+    return completed(face, atlas, photo.rgb[:, row, column])
 
 
-class TeleaCompleter:
+def telea_completer() -> Completer:
     """OpenCV's inpainting of the 8-bit texture after Telea ("An image inpainting technique based on the fast marching
-    method", 2004). The constructor raises `UnknownComponent` where OpenCV is not installed."""
+    method", 2004). Raises `UnknownComponent` where OpenCV is not installed."""
+    try:
+        import cv2  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise UnknownComponent(
+            "telea needs OpenCV, which does not come with this package: pip install opencv-python-headless."
+        ) from error
 
-    def __init__(self) -> None:
-        self._cv2 = _opencv()
-
-    def __call__(self, face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
+    def complete(face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
         photo, trusted = atlas.photo, trusted_texels(face, atlas)
         picture = (photo.rgb * trusted * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
         radius_px = _TELEA_RADIUS_PX_AT_256 * max(trusted.shape) / 256
-        hidden = (~trusted).numpy().astype(np.uint8)
-        filled = self._cv2.inpaint(picture, hidden, radius_px, self._cv2.INPAINT_TELEA)
+        filled = cv2.inpaint(picture, (~trusted).numpy().astype(np.uint8), radius_px, cv2.INPAINT_TELEA)
         return completed(face, atlas, torch.from_numpy(filled).permute(2, 0, 1) / 255)
 
+    return complete
 
-class PlainSkinCompleter:
+
+def complete_plain_skin(face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
     """Skin without features, under the light fitted to the seen texels."""
-
-    def __call__(self, face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
-        symmetric = face.reconstruction.topology.mirror is not None
-        light = plain_skin(fit_to_texture(atlas.photo, face.texels, symmetric), face.texels)
-        return completed(face, atlas, light.exp())
+    symmetric = face.reconstruction.topology.mirror is not None
+    light = plain_skin(fit_to_texture(atlas.photo, face.texels, symmetric), face.texels)
+    return completed(face, atlas, light.exp())
 
 
 class MeanFaceCompleter:
@@ -100,9 +99,9 @@ def mean_face() -> MeanFaceCompleter:
 
 BASELINES: Mapping[str, Callable[[], Completer]] = {
     "mean-face": mean_face,
-    "nearest": NearestCompleter,
-    "telea": TeleaCompleter,
-    "plain-skin": PlainSkinCompleter,
+    "nearest": lambda: complete_nearest,
+    "telea": telea_completer,
+    "plain-skin": lambda: complete_plain_skin,
 }
 """Name -> what builds it."""
 
@@ -130,13 +129,3 @@ def load_methods(
 def known_methods() -> list[str]:
     """Every name that `load_methods` takes."""
     return sorted({*BASELINES, *(entry.name for entry in rows("completer"))})
-
-
-def _opencv() -> ModuleType:
-    try:
-        import cv2  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise UnknownComponent(
-            "telea needs OpenCV, which does not come with this package: pip install opencv-python-headless."
-        ) from error
-    return cv2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -46,13 +47,8 @@ def load_metric_networks(weights_dir: Path | None) -> MetricNetworks:
     from ostec.registry.table import row, rows
     from ostec.weights.locate import weights_folders
 
-    identity, folders = None, weights_folders(weights_dir)
-    if source := find_source([row("identity", "mobilefacenet")], folders):
-        net = source.load()
-
-        def compare(first: Tensor, second: Tensor, points: Tensor, points_second: Tensor) -> float:
-            return identity_similarity(net, first, second, points, points_second)
-
-        identity = compare
-    found = find_source(rows("perception"), folders)
-    return MetricNetworks(identity, found.load() if found else None)
+    folders = weights_folders(weights_dir)
+    identity = find_source([row("identity", "mobilefacenet")], folders)
+    lpips = find_source(rows("perception"), folders)
+    compare = partial(identity_similarity, identity.load()) if identity else None
+    return MetricNetworks(compare, lpips.load() if lpips else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -82,11 +82,6 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
 def failure(error: Exception, source: object) -> str:
     """Why a photo failed, in one line that names it."""
     return str(error) if isinstance(error, OstecError) else f"{source}: {type(error).__name__}: {error}"
-
-
-def per_face(scores: Sequence[Score]) -> list[dict[str, Any]]:
-    """The scores as JSON has them."""
-    return [asdict(score) for score in scores]
 
 
 def _case(score: Score) -> tuple[str, str, float, float]:

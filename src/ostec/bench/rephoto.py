@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from ostec.bench.gallery import Setup
 from ostec.bench.record import Score
-from ostec.bench.scores import blurred, detail_ratio, picture_figures, seam_ratio, within_2_std
+from ostec.bench.scores import blurred, texel_figures
 from ostec.errors import OstecError
 from ostec.geometry.camera import cropped
 from ostec.geometry.render import portrait_camera, render
@@ -24,7 +24,7 @@ from ostec.geometry.texels import bake_texels
 from ostec.interfaces import Parts
 from ostec.pipeline import complete_face, find_faces
 from ostec.texture.unwrap import TRUSTED
-from ostec.types import Photo, Reconstruction, Result, UVTexture
+from ostec.types import Photo, Reconstruction, Result
 
 YAWS_DEG = (0.0, 15.0, 30.0, 45.0, 60.0, 75.0)
 _PICTURE_PX = 512
@@ -89,17 +89,13 @@ def compared(score: Score, first: Result, truth: Tensor, second: Result, setup: 
     seconds = float(second.report["seconds"]["complete"])
     if int(hidden.sum()) < 50:
         return replace(score, seconds=seconds)
-    done: UVTexture = second.texture
+    done = second.texture
     picture = torch.where(hidden, done.rgb, truth)
-    mirrored = hidden & seen_second.flip(1)
     inside = bake_texels(second.reconstruction, (hidden.shape[0], hidden.shape[1]), parts.rasterise).inside
     return replace(
         score,
-        **picture_figures(picture, truth, hidden),
+        **texel_figures(done, truth, hidden, seen_second, inside),
         lpips=networks.lpips_between(picture, truth),
         identity=networks.identity_between(first.reconstruction, done.rgb, truth, parts),
-        seam=seam_ratio(done.rgb, inside, seen_second),
-        detail=detail_ratio(done.rgb, mirrored, mirrored.flip(1)),
-        within_2_std=within_2_std(done.rgb, done.std, truth, hidden),
         seconds=seconds,
     )

@@ -9,7 +9,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from ostec.bench.gallery import Gallery, Setup
 from ostec.bench.holdout import known_texture, score_hold_out
 from ostec.bench.methods import load_methods
 from ostec.bench.metric_networks import load_metric_networks
-from ostec.bench.record import FIGURES, Score, failure, per_face, table_rows
+from ostec.bench.record import FIGURES, Score, failure, table_rows
 from ostec.errors import BadPhoto, BadSettings
 from ostec.files.photos import cannot_write, encode_sheet, find_photos, load_photo, write_atomically
 from ostec.pipeline import find_faces
@@ -32,13 +32,7 @@ from ostec.types import Photo
 
 PROTOCOLS = ("hold-out", "re-photo", "scan")
 _NOT_KNOWN = "skipped: the face is not frontal, or too little of it is seen"
-
-
 Listener = Callable[[str], Any]
-
-
-def _ignore(line: str) -> None:
-    pass
 
 
 @dataclass(frozen=True)
@@ -109,7 +103,7 @@ class Outcome:
             "skipped": self.skipped,
             "failed": self.failed,
             "rows": rows,
-            "per_face": per_face(self.scores),
+            "per_face": [asdict(score) for score in self.scores],
         }
         write_atomically(options.json, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
         if options.sheet is not None and gallery.rows:
@@ -117,7 +111,9 @@ class Outcome:
         return rows
 
 
-def run_completion(options: BenchOptions, say: Listener = _ignore, complain: Listener = _ignore) -> Outcome:
+def run_completion(
+    options: BenchOptions, say: Listener = lambda line: None, complain: Listener = lambda line: None
+) -> Outcome:
     """Measure the methods on every photo and write the results; an interrupted run writes what it has.
 
     `say` gets a line per photo, `complain` one per photo that failed; the others go on. Raises `BadPhoto` where there
@@ -198,12 +194,7 @@ class _NotSuited(Exception):
 
 @torch.no_grad()
 def _measure(
-    outcome: Outcome,
-    setup: Setup,
-    sources: Sequence[Path],
-    index: int,
-    say: Listener,
-    complain: Listener,
+    outcome: Outcome, setup: Setup, sources: Sequence[Path], index: int, say: Listener, complain: Listener
 ) -> None:
     """Add the scores of one photo, of all methods at all poses; none if any of them fails."""
     source, start = sources[index], time.perf_counter()

@@ -8,8 +8,11 @@ from __future__ import annotations
 import math
 
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn import functional as F
+
+from ostec.types import UVTexture
 
 _SSIM_SIGMA_PX = 1.5
 _SSIM_REACH_PX = 5
@@ -74,6 +77,22 @@ def seam_ratio(picture: Tensor, inside: Tensor, known: Tensor) -> float | None:
     return float(steps.mean() / rest.mean().clamp(min=1e-6)) if len(steps) and len(rest) else None
 
 
+def texel_figures(
+    done: UVTexture, truth: Tensor, hidden: Tensor, seen: Tensor, inside: Tensor
+) -> dict[str, float | None]:
+    """The figures of a completed texture, by the names that `Score` has for them, over the texels `hidden`.
+
+    `truth` is [3, Hu, Wu]; `hidden`, `seen` and `inside`, the texels of the chart, are [Hu, Wu] bool.
+    """
+    mirrored = hidden & seen.flip(1)
+    return {
+        **picture_figures(torch.where(hidden, done.rgb, truth), truth, hidden),
+        "seam": seam_ratio(done.rgb, inside, seen),
+        "detail": detail_ratio(done.rgb, mirrored, mirrored.flip(1)),
+        "within_2_std": within_2_std(done.rgb, done.std, truth, hidden),
+    }
+
+
 def within_2_std(picture: Tensor, std: Tensor | None, truth: Tensor, region: Tensor) -> float | None:
     """Share of `region` whose error, root mean square over channels, is at most 2 `std` [H, W]; None without `std` or
     for an empty region."""
@@ -86,11 +105,7 @@ def within_2_std(picture: Tensor, std: Tensor | None, truth: Tensor, region: Ten
 def blurred(picture: Tensor, sigma_px: float, reach_px: int | None = None) -> Tensor:
     """[C, H, W] filtered with a Gaussian; outside the picture the colours of its border are repeated."""
     reach = reach_px or max(1, math.ceil(3 * sigma_px))
-    at = torch.arange(-reach, reach + 1, dtype=picture.dtype)
-    window = (-at.square() / (2 * sigma_px**2)).exp()
-    window = window / window.sum()
-    padded = F.pad(picture[:, None], (reach, reach, reach, reach), mode="replicate")
-    return F.conv2d(F.conv2d(padded, window[None, None, None, :]), window[None, None, :, None])[:, 0]
+    return torch.from_numpy(gaussian_filter(picture.numpy(), sigma_px, mode="nearest", radius=reach, axes=(1, 2)))
 
 
 def _detail_energy(picture: Tensor, region: Tensor) -> float:

@@ -7,10 +7,10 @@ MediaPipe.
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ostec.geometry.align import apply_affine, invert_affine, square_crop
@@ -39,19 +39,6 @@ _BATCH = 4
 """Larger batches are slower on a CPU, because the features no longer fit its caches."""
 
 
-class FinalBlazeBlock(nn.Module):
-    """Depthwise 3x3 with stride 2, pointwise convolution, ReLU; no shortcut."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        depthwise = SameConv2d(channels, channels, 3, stride=2, groups=channels)
-        self.convs = nn.Sequential(depthwise, nn.Conv2d(channels, channels, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, C, H / 2, W / 2]."""
-        return F.relu(self.convs(x))
-
-
 class BlazeFaceNet(nn.Module):
     """The network: 896 anchors, each with a logit and a regression of box and six points."""
 
@@ -68,7 +55,8 @@ class BlazeFaceNet(nn.Module):
                 layers.append(BlazeBlock(channels_in, channels_out, nn.ReLU(), stride=2))
             layers += [BlazeBlock(96, 96, nn.ReLU()) for _ in range(7)]
             self.backbone = nn.Sequential(*layers)
-            self.final = FinalBlazeBlock(96)
+            halved = nn.Sequential(SameConv2d(96, 96, 3, stride=2, groups=96), nn.Conv2d(96, 96, 1))
+            self.final = nn.Sequential(OrderedDict(convs=halved, relu=nn.ReLU()))
             self.classifier_8, self.regressor_8 = nn.Conv2d(96, 2, 1), nn.Conv2d(96, 32, 1)
             self.classifier_16, self.regressor_16 = nn.Conv2d(96, 6, 1), nn.Conv2d(96, 96, 1)
         fill(self, tensors, source)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -61,16 +61,16 @@ class FaceMeshModel:
 
 
 class FaceMeshReconstructor:
-    """Fits the FaceMesh head to a face in a photo, under a scaled-orthographic camera."""
+    """Fits a head to FaceMesh's 468 points of a face in a photo."""
 
-    def __init__(self, net: FaceMeshNet, model: FaceMeshModel) -> None:
+    def __init__(self, net: FaceMeshNet, fit: Callable[[Tensor, float, tuple[int, int]], Reconstruction]) -> None:
+        """`fit` gives the head, from the points [468, 3], the presence 0..1 and the photo's (height, width)."""
         self._net = net
-        self.model = model
+        self._fit = fit
 
     def __call__(self, photo: Photo, detection: Detection) -> Reconstruction:
         """Raises `NoFace` where the network sees no face at the detection."""
-        points, presence = face_points(self._net, photo, detection)
-        return fit_head(self.model, points, presence, photo.size)
+        return self._fit(*face_points(self._net, photo, detection), photo.size)
 
 
 def face_points(net: FaceMeshNet, photo: Photo, detection: Detection) -> tuple[Tensor, float]:
@@ -93,7 +93,7 @@ def face_points(net: FaceMeshNet, photo: Photo, detection: Detection) -> tuple[T
 def fit_head(model: FaceMeshModel, points: Tensor, presence: float, size: tuple[int, int]) -> Reconstruction:
     """The head whose 468 points appear exactly at `points` [468, 3] (px; z on the same scale, smaller is nearer).
 
-    `size`: (height, width) of the photo. Mirrored points give the mirrored head.
+    The camera is scaled-orthographic. `size`: (height, width) of the photo. Mirrored points give the mirrored head.
     """
     points = points.double()
     scale, R, shift_px = fit_similarity_3d(model.face_mean.double(), points, model.pose_weights.double())
@@ -162,8 +162,8 @@ def read_facemesh_model(path: Path) -> FaceMeshModel:
 
 
 def load_facemesh_reconstructor() -> FaceMeshReconstructor:
-    """The reconstructor with the shipped network and model. Raises `MissingWeights`, `BadWeights`."""
-    return FaceMeshReconstructor(load_facemesh_net(), load_facemesh_model())
+    """The FaceMesh head with the shipped network and model. Raises `MissingWeights`, `BadWeights`."""
+    return FaceMeshReconstructor(load_facemesh_net(), functools.partial(fit_head, load_facemesh_model()))
 
 
 def neutral_head() -> Mesh:

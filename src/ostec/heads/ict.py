@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,11 @@ from torch import Tensor
 from ostec.geometry.align import fit_similarity_3d
 from ostec.geometry.camera import angles_deg, to_pixels
 from ostec.geometry.mesh import sphere
-from ostec.heads.facemesh import face_points, load_facemesh_model
+from ostec.heads.facemesh import FaceMeshReconstructor, load_facemesh_model
 from ostec.heads.ict_files import TOPOLOGY_FILE, Shapes, read_shapes
-from ostec.heads.ict_fit import Array, Index, PointFit, PointModel, fit_points
-from ostec.networks.facemesh_net import FaceMeshNet, load_facemesh_net
-from ostec.types import Camera, Detection, FacePart, Landmarks, Mesh, Photo, Reconstruction, Shape, Topology
+from ostec.heads.ict_fit import Array, Index, PointModel, fit_points
+from ostec.networks.facemesh_net import load_facemesh_net
+from ostec.types import Camera, FacePart, Landmarks, Mesh, Reconstruction, Shape, Topology
 from ostec.weights.shipped import read_arrays
 
 UNIT_M = 0.01
@@ -65,21 +66,8 @@ class ICTModel:
         return self.mean + flat.view_as(self.mean)
 
 
-class ICTReconstructor:
-    """Fits ICT-FaceKit's head to a face in a photo, under a pinhole camera."""
-
-    def __init__(self, net: FaceMeshNet, model: ICTModel) -> None:
-        self._net = net
-        self.model = model
-
-    def __call__(self, photo: Photo, detection: Detection) -> Reconstruction:
-        """Raises `NoFace` where the network sees no face at the detection."""
-        points, presence = face_points(self._net, photo, detection)
-        return fit_head(self.model, points, presence, photo.size)
-
-
 def fit_head(model: ICTModel, points: Tensor, presence: float, size: tuple[int, int]) -> Reconstruction:
-    """The head that fits `points` best: [468, 3] (px; z on the same scale, smaller is nearer).
+    """The head that fits `points` best: [468, 3] (px; z on the same scale, smaller is nearer), under a pinhole camera.
 
     `size`: (height, width) of the photo.
     """
@@ -87,7 +75,9 @@ def fit_head(model: ICTModel, points: Tensor, presence: float, size: tuple[int, 
     start = fit_similarity_3d(torch.from_numpy(model.points.mean), centred, model.start_weights.double())
     fit = fit_points(model.points, centred.numpy(), (start[0], start[1].numpy(), start[2].numpy()))
     coefficients = with_shut_eyes(fit.coefficients, points, model.names)
-    camera, vertices = camera_of(fit, size), lids_on_eyes(model.head(coefficients), model.topology)
+    K = torch.tensor([[fit.focal_px, 0.0, size[1] / 2], [0.0, fit.focal_px, size[0] / 2], [0.0, 0.0, 1.0]])
+    camera = Camera(K, torch.from_numpy(fit.R).float(), torch.from_numpy(fit.t).float(), size)
+    vertices = lids_on_eyes(model.head(coefficients), model.topology)
     landmarks = Landmarks(to_pixels(vertices[model.topology.landmark_vertices], camera), presence)
     pitch_deg, yaw_deg, roll_deg = angles_deg(camera.R)
     return Reconstruction(vertices, model.topology, camera, landmarks, yaw_deg, pitch_deg, roll_deg)
@@ -127,21 +117,13 @@ def lids_on_eyes(vertices: Tensor, topology: Topology) -> Tensor:
     return lifted
 
 
-def camera_of(fit: PointFit, size: tuple[int, int]) -> Camera:
-    """The camera of a fit, for a photo of (height, width) `size`."""
-    K = torch.tensor([[fit.focal_px, 0.0, size[1] / 2], [0.0, fit.focal_px, size[0] / 2], [0.0, 0.0, 1.0]])
-    return Camera(K, torch.from_numpy(fit.R).float(), torch.from_numpy(fit.t).float(), size)
-
-
 def ict_model(shapes: Shapes, arrays: Mapping[str, NDArray]) -> ICTModel:
     """The model from ICT's shapes and the arrays of `data/ict_topology.npz`. Raises `KeyError` where one is missing."""
     kept = arrays["kept"].astype(np.int64)
     mean, basis = shapes.mean[kept] * UNIT_M, np.ascontiguousarray(shapes.deltas[:, kept]) * np.float32(UNIT_M)
     topology = ict_topology(arrays)
-    corners = arrays["point_corners"].astype(np.int64)
-    points = point_model(
-        mean, basis, shapes.names, corners, arrays["point_shares"], arrays["contours"].astype(np.int64)
-    )
+    corners, contours = arrays["point_corners"].astype(np.int64), arrays["contours"].astype(np.int64)
+    points = point_model(mean, basis, shapes.names, corners, arrays["point_shares"], contours)
     tensors = torch.from_numpy(mean).float(), torch.from_numpy(basis).float()
     return ICTModel(topology, *tensors, points, shapes.names, load_facemesh_model().pose_weights)
 
@@ -196,9 +178,9 @@ def point_model(
     )
 
 
-def load_ict_reconstructor(path: Path) -> ICTReconstructor:
+def load_ict_reconstructor(path: Path) -> FaceMeshReconstructor:
     """With the model in a packed ICT-FaceKit file. Raises `MissingWeights`, `BadWeights`."""
-    return ICTReconstructor(load_facemesh_net(), read_ict_model(path))
+    return FaceMeshReconstructor(load_facemesh_net(), partial(fit_head, read_ict_model(path)))
 
 
 def read_ict_model(path: Path, topology_path: Path = TOPOLOGY_FILE) -> ICTModel:

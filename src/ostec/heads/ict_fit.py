@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
+from scipy.spatial.transform import Rotation
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -100,7 +101,7 @@ def fit_points(model: PointModel, points: Array, start: tuple[float, Array, Arra
         gradient = J @ (residual * rows).ravel()
         gradient[_POSE:] -= prior[_POSE:] * coefficients + lasso
         step = bounded_minimum(hessian, gradient, *_bounds(model, coefficients))
-        R = _rotation(step[:3]) @ R
+        R = Rotation.from_rotvec(step[:3]).as_matrix() @ R
         scale *= float(np.exp(step[3]))
         shift = shift + step[4:_POSE]
         coefficients = coefficients + step[_POSE:]
@@ -186,13 +187,3 @@ def _jacobian(scale: float, turned: Array, shift: Array, basis: Array) -> Array:
     moves[..., :2] = moves[..., :2] * nearer - depth * slant
     moves[3] = projected(1.0, turned, shift)
     return scale * moves
-
-
-def _rotation(turn: Array) -> Array:
-    """[3, 3] of a rotation vector [3], by Rodrigues' formula."""
-    angle = float(np.linalg.norm(turn))
-    if angle < 1e-12:
-        return np.eye(3)
-    x, y, z = turn / angle
-    K = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + np.sin(angle) * K + (1 - np.cos(angle)) * (K @ K)

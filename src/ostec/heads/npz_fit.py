@@ -182,8 +182,3 @@ def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
 def _same(a: Topology, b: Topology) -> bool:
     names = ("faces", "uv", "uv_faces", "landmark_vertices", "paintable")
     return all(torch.equal(getattr(a, name), getattr(b, name)) for name in names)
-
-
-def load_fit_file_reconstructor(find_topology: Callable[[], Sequence[Path]]) -> FitFileReconstructor:
-    """Needs no files but those of `find_topology`, and them only for some fits."""
-    return FitFileReconstructor(find_topology)

@@ -19,16 +19,12 @@ from numpy.typing import NDArray
 
 from ostec.errors import BadWeights
 from ostec.types import Topology
-from ostec.weights.open import read_stored
+from ostec.weights.open import expecting, read_stored
 from ostec.weights.pickles import array, attributes, number
 
 NAME = "ostec"
-_TRIANGLES, _UV, _MASK, _LANDMARKS = (
-    "trilist_full.pkl",
-    "tcoords_alex.pkl",
-    "mask_full2crop.pkl",
-    "all_all_all_lands_ids.pkl",
-)
+_TRIANGLES, _UV = "trilist_full.pkl", "tcoords_alex.pkl"
+_MASK, _LANDMARKS = "mask_full2crop.pkl", "all_all_all_lands_ids.pkl"
 _REMEDY = (
     "`ostec models get ostec-triangles ostec-uv ostec-mask ostec-landmarks` downloads the four files of the original's "
     "mesh; delete this one first."
@@ -41,9 +37,7 @@ def load_topology(files: Mapping[str, Path]) -> Topology:
     It has no mirror map, because BFM09 is not symmetric. The ears lie outside the mask and are not completed, because
     no fit gets them right. Raises `MissingWeights`, `BadWeights`.
     """
-    uv = _array(files[_UV], "points")
-    mask = _array(files[_MASK])
-    faces = _array(files[_TRIANGLES])
+    uv, mask, faces = _array(files[_UV], "points"), _array(files[_MASK]), _array(files[_TRIANGLES])
     landmarks = _landmarks(files[_LANDMARKS])
     count = len(uv) if uv.ndim else 0
     _require(uv.ndim == 2 and uv.shape[1:] == (2,) and _within(uv, 0, 1), files[_UV], uv, "[V, 2] in 0..1")
@@ -65,19 +59,15 @@ def load_topology(files: Mapping[str, Path]) -> Topology:
 
 def _array(path: Path, attribute: str | None = None) -> NDArray[Any]:
     stored = read_stored(path, _REMEDY)
-    try:
+    with expecting("the expected array", path, _REMEDY):
         return array(attributes(stored)[attribute] if attribute else stored)
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise BadWeights(f"{path} does not hold the expected array ({error}). {_REMEDY}") from error
 
 
 def _landmarks(path: Path) -> NDArray[np.int64]:
     stored = read_stored(path, _REMEDY)
-    try:
+    with expecting("a list of vertices", path, _REMEDY):
         listed = stored if isinstance(stored, list) else array(stored).tolist()
         return np.array([int(number(index)) for index in listed], dtype=np.int64)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise BadWeights(f"{path} does not hold a list of vertices ({error}). {_REMEDY}") from error
 
 
 def _within(values: NDArray[Any], low: float, high: float) -> bool:

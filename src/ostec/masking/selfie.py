@@ -96,21 +96,13 @@ class SelfieNet(nn.Module):
         with torch.device("meta"):
             self.stem = nn.Sequential(SameConv2d(3, 16, 3, stride=2), nn.Hardswish())
             self.to_64 = InvertedResidual((16, 16, 16), 3, stride=2, squeezed=8, hard=False)
-            self.to_32 = nn.Sequential(
-                InvertedResidual((16, 72, 24), 3, stride=2, hard=False),
-                InvertedResidual((24, 88, 24), 3, hard=False),
-            )
-            self.to_16 = nn.Sequential(
-                InvertedResidual((24, 96, 32), 5, stride=2, squeezed=24),
-                InvertedResidual((32, 128, 32), 5, squeezed=32),
-                InvertedResidual((32, 128, 32), 5, squeezed=32),
-                InvertedResidual((32, 96, 32), 5, squeezed=24),
-                InvertedResidual((32, 96, 32), 5, squeezed=24),
-            )
+            first = InvertedResidual((16, 72, 24), 3, stride=2, hard=False)
+            self.to_32 = nn.Sequential(first, InvertedResidual((24, 88, 24), 3, hard=False))
+            first = InvertedResidual((24, 96, 32), 5, stride=2, squeezed=24)
+            rest = (InvertedResidual((32, wide, 32), 5, squeezed=wide // 4) for wide in (128, 128, 96, 96))
+            self.to_16 = nn.Sequential(first, *rest)
             self.head = GlobalHead(32, 128)
-            self.from_16 = UpBlock(128, 24)
-            self.from_32 = UpBlock(24, 16)
-            self.from_64 = UpBlock(16, 16)
+            self.from_16, self.from_32, self.from_64 = UpBlock(128, 24), UpBlock(24, 16), UpBlock(16, 16)
             self.mask = nn.ConvTranspose2d(16, 1, 2, stride=2)
         fill(self, tensors, source)
 

@@ -78,10 +78,11 @@ class Zones:
 
     def __init__(self, points: Tensor) -> None:
         unit = float((points[27:31].mean(dim=0) - points[8]).norm()) / 100
-        up = _unit(points[27] - points[8])
-        brows = _any([_hull(points[part]) for part in (slice(17, 22), slice(22, 27))])
-        eyes = _any([_hull(points[part]) for part in (slice(36, 42), slice(42, 48))])
-        sockets = _any([_hull(torch.cat([points[a], points[b]])) for a, b in (_RIGHT_EYE, _LEFT_EYE)])
+        up = points[27] - points[8]
+        up = up / up.norm()
+        brows = _hull(points[17:22]) | _hull(points[22:27])
+        eyes = _hull(points[36:42]) | _hull(points[42:48])
+        sockets = _hull(points[[*range(17, 22), *range(36, 42)]]) | _hull(points[[*range(22, 27), *range(42, 48)]])
         mouth = _hull(points[48:60])
         nostrils = dilated(_hull(points[31:36]), 7 * unit)
         self.brows = dilated(brows, 2 * unit) & ~dilated(eyes, 3 * unit)
@@ -93,7 +94,7 @@ class Zones:
         self.forehead = _polygon(torch.cat([points[17:27] + up * 4 * unit, forehead]))
         self.face = _hull(torch.cat([points, forehead]))
         """Inside the jaw line and up to the middle of the forehead."""
-        below_nose = _below(points[33], up)
+        below_nose = (_pixels() - points[33]) @ up < 0
         chin = dilated(_hull(points[[4, 5, 6, 7, 8, 9, 10, 11, 12, 48, 54]]), 3 * unit)
         self.beard = below_nose & (chin | ~dilated(~self.face, 9 * unit))
         """Where a beard may be; without the sides of the jaw, where long hair hangs."""
@@ -103,11 +104,9 @@ class Zones:
         """Cheeks and nose, which hair seldom covers."""
         self.ring = dilated(self.face, 30 * unit) & ~dilated(self.face, 4 * unit) & ~below_nose
         """Around the upper face: hair, hat, hood, background."""
-        self.bridge = dilated(_pixel_at((points[27] + points[28]) / 2), 5 * unit)
+        middle = ((_pixels() - (points[27] + points[28]) / 2).abs() <= 0.5).all(dim=-1)
+        self.bridge = dilated(middle, 5 * unit)
         """The ridge of the nose between the eyes, which only glasses cross."""
-
-
-_RIGHT_EYE, _LEFT_EYE = (slice(17, 22), slice(36, 42)), (slice(22, 27), slice(42, 48))
 
 
 def skin_misfit(rgb: Tensor, normals: Tensor, sure: Tensor) -> Tensor:
@@ -151,14 +150,10 @@ def occluders(rgb: Tensor, misfit: Tensor, person: Tensor, zones: Zones) -> Tens
     bright = unlike & (misfit[..., 0] > 0) & zones.face
     around = zones.ring & (person > 0.5) & ((skin < 0.4) | strands)
     unlike = unlike & ~(bright & ~_resembles(rgb, bright, around))
-    labels = _components(unlike)
-    occluding = torch.zeros(int(labels.max()) + 1, dtype=torch.bool)
-    occluding[labels[unlike & ~zones.face].unique()] = True
-    occluding[labels[thin & zones.bridge].unique()] = True
-    occluding[0] = False
+    occluding = connected(unlike, ~zones.face | thin & zones.bridge)
     roughness = _roughness(rgb)
     beyond = ~zones.face & ((skin < 0.4) | (roughness > _ROUGH * roughness[zones.sure_skin].median()))
-    hidden = occluding[labels] | (person < 0.5) | beyond
+    hidden = occluding | (person < 0.5) | beyond
     clear = dilated(~dilated(hidden, _EDGE_PX + _TONGUE_PX), _TONGUE_PX)
     covered = zones.brows & (_share_around(hidden, ~zones.features) > 0.35)
     return ~clear & ~(zones.features & ~covered & zones.face & (person > 0.5))
@@ -192,25 +187,15 @@ def _strands(rgb: Tensor, skin: Tensor) -> Tensor:
 
 
 def connected(keep: Tensor, core: Tensor) -> Tensor:
-    """[S, S] bool: the parts of `keep` that touch `core`."""
-    labels = _components(keep)
-    reached = torch.zeros(int(labels.max()) + 1, dtype=torch.bool)
-    reached[labels[core & keep].unique()] = True
-    reached[0] = False
-    return reached[labels]
+    """[S, S] bool: the 8-connected parts of `keep` that touch `core`."""
+    labels, _ = ndimage.label(keep.numpy(), structure=np.ones((3, 3)))  # pyright: ignore[reportGeneralTypeIssues]
+    return torch.from_numpy(np.isin(labels, labels[(core & keep).numpy()]))
 
 
 def _share_around(mask: Tensor, counted: Tensor) -> Tensor:
     """[S, S]: share of the `counted` pixels in a window around each pixel that are in `mask`."""
     share, total = (F.avg_pool2d(x.float()[None, None], 25, 1, 12)[0, 0] for x in (mask & counted, counted))
     return share / total.clamp(min=1e-6)
-
-
-def _components(mask: Tensor) -> Tensor:
-    """[S, S] int64: 0 outside the mask, 1... for its 8-connected components."""
-    labels = np.empty(mask.shape, dtype=np.int32)
-    ndimage.label(mask.numpy(), structure=np.ones((3, 3)), output=labels)
-    return torch.from_numpy(labels).long()
 
 
 def _resembles(rgb: Tensor, which: Tensor, samples: Tensor) -> Tensor:
@@ -246,10 +231,6 @@ def _spread(values: Tensor) -> float:
     return 1.48 * float((values - values.median()).abs().median())
 
 
-def _unit(vector: Tensor) -> Tensor:
-    return vector / vector.norm()
-
-
 def _pixels() -> Tensor:
     """[S, S, 2] pixel centres."""
     axis = torch.arange(MASK_PX) + 0.5
@@ -271,19 +252,6 @@ def _hull(points: Tensor) -> Tensor:
         return _polygon(points[torch.from_numpy(ConvexHull(points.numpy()).vertices).long()])
     except QhullError:
         return torch.zeros(MASK_PX, MASK_PX, dtype=torch.bool)
-
-
-def _pixel_at(point: Tensor) -> Tensor:
-    """[S, S] bool: the one pixel that holds the point [2], or none."""
-    return ((_pixels() - point).abs() <= 0.5).all(dim=-1)
-
-
-def _below(point: Tensor, up: Tensor) -> Tensor:
-    return (_pixels() - point) @ up < 0
-
-
-def _any(masks: list[Tensor]) -> Tensor:
-    return torch.stack(masks).any(dim=0)
 
 
 def dilated(mask: Tensor, reach_px: float) -> Tensor:

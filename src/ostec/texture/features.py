@@ -35,8 +35,6 @@ _EDGE_PX = 0.9
 _EXTENDED_M = 0.003
 _SEARCHED = (FacePart.RIGHT_EYE, FacePart.LEFT_EYE, FacePart.MOUTH)
 _LEAST_SEEN = 30
-
-
 _GROUPS = torch.arange(len(FacePart))
 _GROUPS[[int(FacePart.GUMS), int(FacePart.TEETH)]] = int(FacePart.MOUTH)
 """Part -> the part with which it shares a visible region, without a lid or lip between."""
@@ -71,7 +69,7 @@ def feature_texture(face: Face, seen: UVTexture, rasterise: Rasteriser) -> UVTex
     layout = _part_texels(topology, face.texels.inside, face.texels.triangle)
     points, normals = (values.reshape(-1, 3)[layout.texels] for values in (face.texels.points, face.texels.normals))
     colours, visible = _photographed(face, points, normals, layout.part, rasterise)
-    skin = _skin_colour(seen)
+    skin = seen.rgb[:, seen.confidence >= TRUSTED].median(dim=1).values
     light = float(skin.mean()) / SKIN
     rgb = torch.zeros_like(colours)
     eyes = [layout.part == int(part) for part in (FacePart.RIGHT_EYE, FacePart.LEFT_EYE)]
@@ -80,7 +78,8 @@ def feature_texture(face: Face, seen: UVTexture, rasterise: Rasteriser) -> UVTex
     for eye, painted in zip(eyes, painted_eyes(balls, at, have, sure, light), strict=True):
         rgb[eye] = painted
     rgb[(layout.part == int(FacePart.RIGHT_SOCKET)) | (layout.part == int(FacePart.LEFT_SOCKET))] = skin * _SOCKET_TINT
-    if _lip_gap_m(face) < _LIP_GAP_M:
+    upper_lip, lower_lip = face.reconstruction.vertices[topology.landmark_vertices[[62, 66]]]
+    if float(upper_lip[1] - lower_lip[1]) < _LIP_GAP_M:
         visible = torch.where(_GROUPS[layout.part] == int(FacePart.MOUTH), 0.0, visible)
     for part in (FacePart.TEETH, FacePart.GUMS, FacePart.MOUTH):
         own = layout.part == int(part)
@@ -167,13 +166,3 @@ def _synthetic(face: Face, part: FacePart, points: Tensor, colours: Tensor, visi
         brightest = colours[sure][colours[sure].mean(dim=1).argsort(descending=True)[: int(sure.sum()) // 2]]
         colour = brightest.median(dim=0).values
     return colour * darkness[:, None]
-
-
-def _skin_colour(seen: UVTexture) -> Tensor:
-    """[3]: the median colour of well-seen skin."""
-    return seen.rgb[:, seen.confidence >= TRUSTED].median(dim=1).values
-
-
-def _lip_gap_m(face: Face) -> float:
-    upper, lower = face.reconstruction.vertices[face.reconstruction.topology.landmark_vertices[[62, 66]]]
-    return float(upper[1] - lower[1])

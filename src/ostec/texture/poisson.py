@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -67,16 +68,28 @@ def _with_exact_means(moved: Tensor, edges: tuple[Tensor, Tensor], pull: Tensor,
 
     Conjugate gradients are slow to find it for small regions that lie between others.
     """
-    region = _floating_regions(edges[0].contiguous().numpy(), edges[1].contiguous().numpy(), free.contiguous().numpy())
-    floating = region >= 0
+    region = _floating_regions(edges[0].numpy(), edges[1].numpy(), free.numpy())
+    floating = region > 0
     if not floating.any():
         return moved
-    index, weight = region[floating], pull.numpy()[floating].astype(np.float64)
+    _, index = np.unique(region[floating], return_inverse=True)
+    weight = pull.numpy()[floating].astype(np.float64)
     weight[np.bincount(index, weight)[index] == 0] = 1
     total = np.bincount(index, weight)
     for plane in moved.numpy():
         plane[floating] -= (np.bincount(index, weight * plane[floating]) / total)[index].astype(np.float32)
     return moved
+
+
+def _floating_regions(edge_x: np.ndarray, edge_y: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """[h, w] int: for unknowns that no path of edges joins to a known texel, the number of their region; else 0."""
+    height, width = free.shape
+    graph = np.zeros((2 * height - 1, 2 * width - 1), dtype=bool)  # texels, and between them their edges
+    graph[::2, ::2], graph[::2, 1::2], graph[1::2, ::2] = True, edge_x > 0, edge_y > 0
+    region = ndimage.label(graph)[0][::2, ::2]  # pyright: ignore[reportIndexIssue]
+    held = np.zeros(graph.size + 1, dtype=bool)
+    held[region[~free]] = True
+    return np.where(held[region], 0, region)
 
 
 @dataclass(frozen=True)
@@ -327,43 +340,3 @@ def _prolong(low, high, share_x, share_y, coarse, fine):
                 fine[c, 2 * i - 1, 2 * j] += top + right
                 fine[c, 2 * i, 2 * j - 1] += bottom + left
                 fine[c, 2 * i, 2 * j] += bottom + right
-
-
-@compiled()
-def _floating_regions(edge_x, edge_y, free):
-    """[h, w] int64: for unknowns that no path of edges joins to a known texel, the number of their region; else -1."""
-    height, width = free.shape
-    node = np.where(free, np.arange(1, height * width + 1).reshape(height, width), 0)  # 0 stands for all known texels
-    parent = np.arange(height * width + 1)
-    for i in range(height):
-        for j in range(width):
-            if j + 1 < width and edge_x[i, j] > 0:
-                _join(parent, node[i, j], node[i, j + 1])
-            if i + 1 < height and edge_y[i, j] > 0:
-                _join(parent, node[i, j], node[i + 1, j])
-    region = np.full(free.shape, -1)
-    count = 0
-    for i in range(height):
-        for j in range(width):
-            root = _root(parent, node[i, j])
-            if root > 0 and root == node[i, j]:
-                region[i, j] = count
-                count += 1
-            elif root > 0:
-                region[i, j] = region[(root - 1) // width, (root - 1) % width]
-    return region
-
-
-@compiled()
-def _join(parent, a, b):
-    """Union of the sets of two nodes; the least node is the root."""
-    a, b = _root(parent, a), _root(parent, b)
-    parent[max(a, b)] = min(a, b)
-
-
-@compiled()
-def _root(parent, node):
-    while parent[node] != node:
-        parent[node] = parent[parent[node]]
-        node = parent[node]
-    return node

@@ -115,16 +115,7 @@ def visibility(points: Tensor, cosine: Tensor, camera: Camera, shape: Shape, ras
 
 def _local_minimum(image: Tensor) -> Tensor:
     """[H, W]: minimum filter over the square of ± `_SILHOUETTE_PX`."""
-    reach, margin = 2 * _SILHOUETTE_PX + 1, _SILHOUETTE_PX
-    least = F.pad(image, (margin, margin, margin, margin), value=torch.inf)
-    for dim in (0, 1):
-        wide = 1
-        while wide < reach:
-            step = min(wide, reach - wide)
-            rest = least.shape[dim] - step
-            least = torch.minimum(least.narrow(dim, 0, rest), least.narrow(dim, step, rest))
-            wide += step
-    return least
+    return torch.from_numpy(ndimage.minimum_filter(image.numpy(), 2 * _SILHOUETTE_PX + 1, mode="nearest"))
 
 
 def inside_picture(points_px: Tensor, size: tuple[int, int]) -> Tensor:

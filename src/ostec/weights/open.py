@@ -41,7 +41,7 @@ def expecting(what: str, source: str | Path, remedy: str) -> Iterator[None]:
         if remedy in str(error):
             raise
         raise BadWeights(f"{error} {remedy}") from error
-    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         reason = f"it lacks {reason}" if isinstance(error, KeyError) else reason
         raise BadWeights(f"{source} is not {what}: {reason}. {remedy}".rstrip()) from error
