@@ -14,7 +14,7 @@ from ostec.completion.prior.completer import load_prior_completer
 from ostec.geometry.raster import rasterise
 from ostec.geometry.texels import bake_texels
 from ostec.interfaces import Completer
-from ostec.light.cavities import cavity_shade
+from ostec.light.shading import cavity_shade
 from ostec.settings import Settings
 from ostec.texture.unwrap import TRUSTED, unwrap
 from ostec.texture.views import PHOTO_PRIORITY

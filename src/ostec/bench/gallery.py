@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from ostec.bench.metric_networks import MetricNetworks
+from ostec.files.sheet import shrunk
 from ostec.interfaces import Completer, Parts
 from ostec.settings import Settings
 
@@ -25,9 +25,7 @@ class Gallery:
     def show(self, row: str, caption: str, picture: Tensor) -> None:
         """Append [3, H, W] in 0..1 to a row, resized to a tile; does nothing for a new row if there are enough."""
         if row in self.rows or len(self.rows) < self.most_rows:
-            size = (TILE_PX, TILE_PX)
-            tile = F.interpolate(picture[None], size, mode="bilinear", antialias=True, align_corners=False)[0]
-            self.rows.setdefault(row, []).append((caption, tile.clamp(0, 1)))
+            self.rows.setdefault(row, []).append((caption, shrunk(picture, (TILE_PX, TILE_PX))))
 
 
 @dataclass(frozen=True)

@@ -172,7 +172,8 @@ def result_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def _scores(protocol: str, setup: Setup, source: Path, background: Path) -> Iterable[Score]:
+def _scores(protocol: str, setup: Setup, source: Path, background: Path) -> Iterable[Score] | None:
+    """None where the protocol does not use the photo."""
     if protocol == "scan":
         from ostec.bench.scan import load_scan, score_scan
 
@@ -183,13 +184,7 @@ def _scores(protocol: str, setup: Setup, source: Path, background: Path) -> Iter
         return score_re_photo(_photo(source), _photo(background), setup)
     photo = _photo(source)
     known = known_texture(photo, find_faces(photo, setup.parts)[0], setup.parts, setup.settings.texture_size)
-    if known is None:
-        raise _NotSuited(_NOT_KNOWN)
-    return score_hold_out(known, setup)
-
-
-class _NotSuited(Exception):
-    """The protocol does not use this photo, for the reason given."""
+    return None if known is None else score_hold_out(known, setup)
 
 
 @torch.no_grad()
@@ -201,11 +196,10 @@ def _measure(
     count = f"[{index + 1}/{len(sources)}] {source.name}"
     try:
         scores = _scores(outcome.options.protocol, setup, source, sources[(index + 1) % len(sources)])
-        outcome.scores += [_finite(score) for score in scores]
-        say(f"{count}: {time.perf_counter() - start:.1f} s")
-    except _NotSuited as error:
-        outcome.skipped[source.name] = str(error)
-        say(f"{count}: {error}")
+        if scores is None:
+            outcome.skipped[source.name] = _NOT_KNOWN
+        outcome.scores += [_finite(score) for score in scores or ()]
+        say(f"{count}: {_NOT_KNOWN if scores is None else f'{time.perf_counter() - start:.1f} s'}")
     except Exception as error:
         reason = failure(error, source)
         outcome.skipped[source.name] = reason

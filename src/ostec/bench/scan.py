@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from ostec.bench.gallery import Gallery, Setup
 from ostec.bench.record import Score
-from ostec.bench.scores import picture_figures, seam_ratio, within_2_std
+from ostec.bench.scores import picture_figures, texel_figures
 from ostec.errors import BadGeometry, OstecError
 from ostec.files.meshes import read_mesh
 from ostec.geometry.align import fit_similarity_3d
@@ -132,9 +132,8 @@ def _compared(
     to_scan = alignment(result.reconstruction.camera, shown, *scan.pictured(camera, parts))
     truth, known = true_colours(to_scan(texels.points), surface, lit[:, samples.inside])
     hidden = texels.inside & ~seen & known
-    figures = texture_figures(result, truth, hidden) | {
+    figures = texel_figures(result.texture, truth, hidden, seen, texels.inside) | {
         "lpips": setup.networks.lpips_between(torch.where(hidden, result.texture.rgb, truth), truth),
-        "seam": seam_ratio(result.texture.rgb, texels.inside, seen),
         "seconds": float(result.report["seconds"]["complete"]),
     }
     head = replace(result.reconstruction, vertices=to_scan(result.reconstruction.vertices))
@@ -153,15 +152,6 @@ def _other_side(
     theirs, there = render(scan.head, lit, away, setup.parts.rasterise)
     figures = picture_figures(ours[:3], theirs, covered & there & (ours[3] > 0.5))
     return {**figures, "identity": _identity(scan, lit, head, texture[:3], setup)}, ours[:3], theirs
-
-
-def texture_figures(result: Result, truth: Tensor, hidden: Tensor) -> dict[str, float | None]:
-    """PSNR, SSIM, colour error and calibration over the hidden texels; empty where there are none."""
-    if not bool(hidden.any()):
-        return {}
-    rgb, std = result.texture.rgb, result.texture.std
-    figures: dict[str, float | None] = {**picture_figures(torch.where(hidden, rgb, truth), truth, hidden)}
-    return figures | {"within_2_std": within_2_std(rgb, std, truth, hidden)}
 
 
 def alignment(fit: Camera, shown: Tensor, pictured: Tensor, covered: Tensor) -> Callable[[Tensor], Tensor]:

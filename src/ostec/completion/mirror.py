@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from ostec.interfaces import Progress
-from ostec.light.cavities import cavity_shade
 from ostec.light.even import fit_to_texture, plain_skin, relit, with_colours_of, with_even_light
-from ostec.light.shading import log_colour
+from ostec.light.shading import cavity_shade, log_colour
 from ostec.settings import Settings
 from ostec.texture.grain import skin_grain
 from ostec.texture.stitch import stitch

@@ -25,6 +25,7 @@ SURELY_UPRIGHT = 0.995
 """The presence score of faces fitted the right way up is higher, that of faces fitted upside down is lower."""
 DEPTH_M = 1.0
 """Camera z of the head frame's origin; a scaled-orthographic picture does not depend on it."""
+_FLOATS = ("face_mean", "extension_mean", "extension_map", "pose_weights", "face_weight")
 
 
 @dataclass(frozen=True)
@@ -132,13 +133,9 @@ def facemesh_model(arrays: Mapping[str, NDArray]) -> FaceMeshModel:
     prefix = "region_"
     return FaceMeshModel(
         topology=topology,
-        face_mean=_tensor(arrays["face_mean"]),
-        extension_mean=_tensor(arrays["extension_mean"]),
-        extension_map=_tensor(arrays["extension_map"]),
         subdivision=sparse.csr_matrix((weights, arrays["subdivision_columns"], starts), shape=(vertex_count, columns)),
-        pose_weights=_tensor(arrays["pose_weights"]),
-        face_weight=_tensor(arrays["face_weight"]),
         regions={k.removeprefix(prefix): torch.from_numpy(v) for k, v in arrays.items() if k.startswith(prefix)},
+        **{name: _tensor(arrays[name]) for name in _FLOATS},
     )
 
 

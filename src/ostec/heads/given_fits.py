@@ -16,13 +16,11 @@ from torch import Tensor
 from ostec.errors import BadWeights, MissingWeights, NoFace
 from ostec.geometry.align import fit_similarity_3d
 from ostec.geometry.camera import angles_deg, to_camera, to_pixels
-from ostec.heads.facemesh import load_facemesh_model
+from ostec.heads.facemesh import DEPTH_M, load_facemesh_model
 from ostec.types import Camera, Detection, Landmarks, Photo, Reconstruction, Topology
 
 EYE_DISTANCE_M = 0.063
 """Mean distance between adults' pupils (Dodgson, "Variation and extrema of human interpupillary distance", 2004)."""
-DEPTH_M = 1.0
-"""Camera z of the head frame's origin where the camera is orthographic; the picture does not depend on it."""
 _MOST_TURNED_DEG = 45.0
 _LARGEST_LIKENESS_ERROR = 0.5
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -137,14 +137,10 @@ def _camera(fit: FitArrays, size: tuple[int, int]) -> Camera:
         raise ValueError("R is not a rotation (its rows are not unit and at right angles, or it mirrors)")
     if float(K[0, 0]) <= 0 or float(K[1, 1]) <= 0 or K[2].tolist() != [0, 0, 1]:
         raise ValueError("K is not [[f, s, x], [0, f, y], [0, 0, 1]] with positive f")
-    return Camera(K.float(), R.float(), t.float(), size, _camera_model(fit))
-
-
-def _camera_model(fit: FitArrays) -> Literal["perspective", "orthographic"]:
-    model = str(fit["camera_model"]) if "camera_model" in fit else "perspective"
-    if model == "perspective" or model == "orthographic":
-        return model
-    raise ValueError(f"camera_model is {model!r}; it is 'perspective' or 'orthographic'")
+    model = str(fit.get("camera_model", "perspective"))
+    if model != "perspective" and model != "orthographic":
+        raise ValueError(f"camera_model is {model!r}; it is 'perspective' or 'orthographic'")
+    return Camera(K.float(), R.float(), t.float(), size, model)
 
 
 def _metres_per_unit(fit: FitArrays, landmarks: Tensor) -> float:

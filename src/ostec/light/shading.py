@@ -1,4 +1,4 @@
-"""Shading of a face as a smooth function of the normal, fitted to the visible skin."""
+"""Shading of a face as a smooth function of the normal, fitted to the visible skin; ambient occlusion of cavities."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from ostec.geometry.raster import interpolate
+from ostec.types import Face
 
 _DARKEST = 0.02
 _PRIOR_STD = torch.tensor([10.0, 0.25, 0.25, 0.25, 0.1, 0.1, 0.1, 0.1, 0.1], dtype=torch.float64)
@@ -15,6 +18,9 @@ _PAIR_SAMPLES, _PAIR_STD = 300.0, 0.12
 """Effective number of independent samples (neighbouring texels are correlated), and the standard deviation of skin."""
 _IRLS_STEPS = 8
 _LIMIT, _CHROMA_LIMIT = 0.3, 0.05
+_ALBEDO = torch.tensor([0.6, 0.4, 0.35])
+"""Linear red, green and blue albedo of skin; chosen by eye, not measured."""
+_GAMMA = 2.2
 
 
 @dataclass(frozen=True)
@@ -75,3 +81,17 @@ def harmonics(normals: Tensor) -> Tensor:
     x, y, z = normals.unbind(-1)
     one = torch.ones_like(x)
     return torch.stack([one, x, y, z, x * y, x * z, y * z, x * x - y * y, 3 * z * z - 1], dim=-1)
+
+
+def cavity_shade(face: Face) -> Tensor:
+    """[3, Hu, Wu]: log colour to add to that of open skin in cavities; [3, 1, 1] zeros without ambient occlusion.
+
+    Where the share s of the directions is open, walls of albedo a reflect a, a², ... of the rest onto one another:
+    s / (1 - a (1 - s)).
+    """
+    topology = face.reconstruction.topology
+    if topology.ambient_occlusion is None:
+        return torch.zeros(3, 1, 1)
+    hidden = interpolate(face.texels, 1 - topology.ambient_occlusion[:, None], topology.faces).clamp(0, 0.99)
+    hidden = hidden.movedim(-1, 0)
+    return ((1 - hidden) / (1 - _ALBEDO[:, None, None] * hidden)).log() / _GAMMA

@@ -72,10 +72,8 @@ def _estimated(ball: tuple[Tensor, float], points: Tensor, colours: Tensor, trus
     directions, seen = F.normalize(points[sure] - ball[0], dim=1), colours[sure]
     ahead, size = torch.tensor([0.0, 0.0, 1.0]), IRIS_RADIUS_M / ball[1]
     if len(seen) < _LEAST_SEEN:
-        nothing = torch.zeros(0)
-        return EyeModel(
-            ahead, IRIS_RADIUS_M, sclera_colour(seen[:0], nothing, light), ring_colours(nothing, seen[:0], light)
-        )
+        nothing = seen[:0], seen[:0, 0]
+        return EyeModel(ahead, IRIS_RADIUS_M, sclera_colour(*nothing, light), ring_colours(*nothing, light))
     found = find_iris(directions, seen.mean(dim=1), size)
     if found is None:  # closed: the photo shows lids
         lid = seen.median(dim=0).values
@@ -83,7 +81,7 @@ def _estimated(ball: tuple[Tensor, float], points: Tensor, colours: Tensor, trus
     gaze, size = found
     away = torch.acos((directions @ gaze).clamp(-1, 1)) / size
     iris = away < 1
-    return EyeModel(gaze, size * ball[1], sclera_colour(seen, away, light), ring_colours(away[iris], seen[iris], light))
+    return EyeModel(gaze, size * ball[1], sclera_colour(seen, away, light), ring_colours(seen[iris], away[iris], light))
 
 
 def _painted(eye: EyeModel, directions: Tensor, radius_m: float) -> Tensor:
@@ -132,8 +130,8 @@ def sclera_colour(colours: Tensor, away: Tensor, light: float) -> Tensor:
     return colour.mean() * (0.5 * colour / colour.mean() + 0.5 * usual / usual.mean())
 
 
-def ring_colours(away: Tensor, colours: Tensor, light: float) -> Tensor:
-    """[R, 3]: the median of each ring of the iris; `away` [N] from its middle in radii, `colours` [N, 3]. Rings
+def ring_colours(colours: Tensor, away: Tensor, light: float) -> Tensor:
+    """[R, 3]: the median of each ring of the iris; `colours` [N, 3], `away` [N] from its middle in radii. Rings
     that are not visible take the colour of the next inner one, or a default."""
     ring = (away * _RINGS).long().clamp(0, _RINGS - 1)
     rows: list[Tensor] = []

@@ -85,7 +85,11 @@ def feature_texture(face: Face, seen: UVTexture, rasterise: Rasteriser) -> UVTex
         own = layout.part == int(part)
         made_up = _synthetic(face, part, points[own], colours[own], visible[own], light)
         rgb[own] = torch.lerp(made_up, colours[own], visible[own][:, None])
-    return _as_texture(layout, rgb.clamp(0, 1), visible, seen)
+    plane = torch.zeros_like(seen.rgb).flatten(1)
+    plane[:, layout.texels] = rgb.clamp(0, 1).T
+    confidence = torch.full_like(seen.confidence, -1.0).flatten()
+    confidence[layout.texels] = torch.where(visible > 0.5, 1.0, -1.0)
+    return UVTexture(plane.view_as(seen.rgb), confidence.view_as(seen.confidence))
 
 
 def with_features(skin: UVTexture, face: Face) -> UVTexture:
@@ -104,14 +108,6 @@ def _part_texels(topology: Topology, inside: Tensor, triangle: Tensor) -> _PartT
     other = part != FacePart.SKIN
     flat = other.flatten().nonzero()[:, 0]
     return _PartTexels(inside | other, flat, part.flatten()[flat])
-
-
-def _as_texture(layout: _PartTexels, rgb: Tensor, visible: Tensor, seen: UVTexture) -> UVTexture:
-    plane = torch.zeros_like(seen.rgb).flatten(1)
-    plane[:, layout.texels] = rgb.T
-    confidence = torch.full_like(seen.confidence, -1.0).flatten()
-    confidence[layout.texels] = torch.where(visible > 0.5, 1.0, -1.0)
-    return UVTexture(plane.view_as(seen.rgb), confidence.view_as(seen.confidence))
 
 
 def _photographed(

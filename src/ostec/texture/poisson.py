@@ -86,8 +86,9 @@ def _floating_regions(edge_x: np.ndarray, edge_y: np.ndarray, free: np.ndarray) 
     height, width = free.shape
     graph = np.zeros((2 * height - 1, 2 * width - 1), dtype=bool)  # texels, and between them their edges
     graph[::2, ::2], graph[::2, 1::2], graph[1::2, ::2] = True, edge_x > 0, edge_y > 0
-    region = ndimage.label(graph)[0][::2, ::2]  # pyright: ignore[reportIndexIssue]
-    held = np.zeros(graph.size + 1, dtype=bool)
+    labels = np.empty(graph.shape, dtype=np.int32)
+    held = np.zeros(int(ndimage.label(graph, output=labels)) + 1, dtype=bool)  # pyright: ignore[reportArgumentType]
+    region = labels[::2, ::2]
     held[region[~free]] = True
     return np.where(held[region], 0, region)
 

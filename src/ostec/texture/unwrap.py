@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 import torch
@@ -115,7 +116,10 @@ def visibility(points: Tensor, cosine: Tensor, camera: Camera, shape: Shape, ras
 
 def _local_minimum(image: Tensor) -> Tensor:
     """[H, W]: minimum filter over the square of ± `_SILHOUETTE_PX`."""
-    return torch.from_numpy(ndimage.minimum_filter(image.numpy(), 2 * _SILHOUETTE_PX + 1, mode="nearest"))
+    least = F.pad(image, (_SILHOUETTE_PX,) * 4, value=torch.inf)
+    for dim in (0, 1):
+        least = reduce(torch.minimum, least.unfold(dim, 2 * _SILHOUETTE_PX + 1, 1).unbind(-1))
+    return least
 
 
 def inside_picture(points_px: Tensor, size: tuple[int, int]) -> Tensor:

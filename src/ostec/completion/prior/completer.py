@@ -15,9 +15,8 @@ from ostec.geometry.raster import interpolate
 from ostec.geometry.registration import transfer_attributes
 from ostec.geometry.sampling import means_by_bin, sample
 from ostec.interfaces import Progress
-from ostec.light.cavities import cavity_shade
 from ostec.light.even import fit_to_texture, plain_skin, with_colours_of, with_even_light
-from ostec.light.shading import log_colour
+from ostec.light.shading import cavity_shade, log_colour
 from ostec.settings import Settings
 from ostec.texture.fill import push_pull
 from ostec.texture.grain import skin_grain
