@@ -82,8 +82,7 @@ def complete_face(
 def frontal_portrait(shape: Shape, rgb: Tensor, size_px: int, parts: Parts) -> Tensor:
     """[3, R, R]: the face from the front in the FFHQ frame, feathered into a plain background."""
     camera = portrait_camera(shape, 0.0, 0.0, 0.0, size_px)
-    image, covered = render(shape, rgb, camera, parts.rasterise)
-    return over_background(image, covered)
+    return over_background(*render(shape, rgb, camera, parts.rasterise))
 
 
 def picture_views(face: Face, seen: UVTexture, texture: UVTexture, parts: Parts) -> tuple[Completion, ...]:
@@ -93,8 +92,8 @@ def picture_views(face: Face, seen: UVTexture, texture: UVTexture, parts: Parts)
     completions = []
     for view in plan_views(face.mode):
         shot = shoot(face.reconstruction, shown, known, view, _SHEET_VIEW_PX, parts.rasterise)
-        image, covered = render(face.reconstruction, texture.rgb, shot.camera, parts.rasterise)
-        completions.append(Completion(shot, over_background(image, covered)))
+        after = render(face.reconstruction, texture.rgb, shot.camera, parts.rasterise)
+        completions.append(Completion(shot, over_background(*after)))
     return tuple(completions)
 
 

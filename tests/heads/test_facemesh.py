@@ -22,7 +22,7 @@ from ostec.errors import BadWeights, MissingWeights, NoFace
 from ostec.geometry.align import fit_similarity_3d
 from ostec.geometry.camera import FACING, rotation, to_camera, to_pixels
 from ostec.heads import facemesh
-from ostec.heads.facemesh import fit_head, load_facemesh_model, read_facemesh_model
+from ostec.heads.facemesh import fit_head, load_facemesh_model
 from ostec.types import Detection, Photo, Reconstruction
 
 SIZE = (480, 640)
@@ -121,18 +121,18 @@ def test_no_face_where_the_network_sees_none(monkeypatch: pytest.MonkeyPatch, pr
 def test_bad_model_files_are_named(tmp_path: Path) -> None:
     path = tmp_path / "model.npz"
     with pytest.raises(MissingWeights, match="model.npz is missing"):
-        read_facemesh_model(path)
+        load_facemesh_model(path)
     path.write_bytes(b"nothing")
     with pytest.raises(BadWeights, match="model.npz cannot be read"):
-        read_facemesh_model(path)
+        load_facemesh_model(path)
     with np.load(facemesh.DATA_DIR / "facemesh_topology.npz") as arrays:
         np.savez(path, **{name: arrays[name] for name in arrays.files if name != "uv"})
     with pytest.raises(BadWeights, match="model.npz does not hold .*uv"):
-        read_facemesh_model(path)
+        load_facemesh_model(path)
     whole = facemesh.DATA_DIR.joinpath("facemesh_topology.npz").read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(BadWeights, match="model.npz cannot be read"):
-        read_facemesh_model(path)
+        load_facemesh_model(path)
 
 
 @pytest.fixture(scope="module")

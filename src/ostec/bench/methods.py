@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from ostec.completion.prior.face_prior import load_face_prior
 from ostec.errors import BadSettings, UnknownComponent
 from ostec.interfaces import Completer, Progress
-from ostec.light.even import fit_to_texture, plain_skin
+from ostec.light.even import plain_skin
 from ostec.light.shading import log_colour
 from ostec.registry.components import build
 from ostec.registry.table import rows
@@ -60,8 +60,7 @@ def telea_completer() -> Completer:
 def complete_plain_skin(face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
     """Skin without features, under the light fitted to the seen texels."""
     symmetric = face.reconstruction.topology.mirror is not None
-    light = plain_skin(fit_to_texture(atlas.photo, face.texels, symmetric), face.texels)
-    return completed(face, atlas, light.exp())
+    return completed(face, atlas, plain_skin(atlas.photo, face.texels, symmetric).exp())
 
 
 class MeanFaceCompleter:

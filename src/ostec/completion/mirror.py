@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ostec.interfaces import Progress
-from ostec.light.even import fit_to_texture, plain_skin, relit, with_colours_of, with_even_light
+from ostec.light.even import plain_skin, relit, with_colours_of, with_even_light
 from ostec.light.shading import cavity_shade, log_colour
 from ostec.settings import Settings
 from ostec.texture.grain import skin_grain
@@ -29,7 +29,7 @@ class MirrorCompleter:
         symmetric = face.reconstruction.topology.mirror is not None
         inside = face.texels.inside
         photo = atlas.photo
-        light = plain_skin(fit_to_texture(photo, face.texels, symmetric), face.texels)
+        light = plain_skin(photo, face.texels, symmetric)
         grain = skin_grain(photo, log_colour(photo.rgb), settings.seed) + cavity_shade(face)
         progress("light", 0.3)
         trusted = inside & (photo.confidence >= TRUSTED)

@@ -144,13 +144,9 @@ def _tensor(array: NDArray, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 @functools.cache
-def load_facemesh_model() -> FaceMeshModel:
-    """The shipped model; the same object each time. Raises `MissingWeights`, `BadWeights`."""
-    return read_facemesh_model(DATA_DIR / "facemesh_topology.npz")
-
-
-def read_facemesh_model(path: Path) -> FaceMeshModel:
-    """The model in a file that `tools/make_facemesh_topology.py` wrote. Raises `MissingWeights`, `BadWeights`."""
+def load_facemesh_model(path: Path = DATA_DIR / "facemesh_topology.npz") -> FaceMeshModel:
+    """The shipped model, or that in another file that `tools/make_facemesh_topology.py` wrote; the same object each
+    time. Raises `MissingWeights`, `BadWeights`."""
     arrays = read_arrays(path)
     try:
         return facemesh_model(arrays)

@@ -62,8 +62,18 @@ def fit_of_face(fits: Sequence[Reconstruction], photo: Photo, detection: Detecti
     return replace(fits[best], landmarks=replace(fits[best].landmarks, score=detection.score))
 
 
-def checked_reconstruction(vertices: Tensor, topology: Topology, camera: Camera, source: str) -> Reconstruction:
-    """The fit, for vertices [V, 3] in metres, after a check of its axes. Raises `BadWeights` naming `source`."""
+def checked_reconstruction(
+    vertices: Tensor, topology: Topology, camera: Camera, source: str, unit_m: float | None = None
+) -> Reconstruction:
+    """The fit in metres, after a check of its axes. Raises `BadWeights` naming `source`.
+
+    Vertices [V, 3] and camera are in units of `unit_m` metres; without it, the eyes are taken to be `EYE_DISTANCE_M`
+    apart.
+    """
+    if unit_m is None:
+        eyes = [vertices[topology.landmark_vertices[part]].mean(dim=0) for part in (slice(36, 42), slice(42, 48))]
+        unit_m = EYE_DISTANCE_M / max(float((eyes[0] - eyes[1]).norm()), 1e-12)
+    vertices, camera = (vertices * unit_m).float(), _in_metres(camera, unit_m)
     check_head_frame(vertices[topology.landmark_vertices], source)
     depth = to_camera(vertices, camera)[:, 2]
     if camera.model == "perspective" and not bool((depth > 0).all()):
@@ -89,13 +99,7 @@ def check_head_frame(landmarks: Tensor, source: str) -> None:
         )
 
 
-def metres_per_unit(landmarks: Tensor) -> float:
-    """From landmarks [68, 3] of a fit without a unit: its eyes are taken to be `EYE_DISTANCE_M` apart."""
-    eyes = [landmarks[part].mean(dim=0) for part in (slice(36, 42), slice(42, 48))]
-    return EYE_DISTANCE_M / max(float((eyes[0] - eyes[1]).norm()), 1e-12)
-
-
-def in_metres(camera: Camera, scale: float) -> Camera:
+def _in_metres(camera: Camera, scale: float) -> Camera:
     """The camera for vertices in metres, from one for vertices in units of `scale` metres."""
     if camera.model == "perspective":
         return replace(camera, t=camera.t * scale)

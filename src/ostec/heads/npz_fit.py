@@ -15,14 +15,7 @@ from torch import Tensor
 from ostec.errors import BadWeights
 from ostec.geometry.camera import to_pixels, toward_camera
 from ostec.geometry.mesh import vertex_normals
-from ostec.heads.given_fits import (
-    camera_of_projection,
-    checked_reconstruction,
-    fit_of_face,
-    fits_beside,
-    in_metres,
-    metres_per_unit,
-)
+from ostec.heads.given_fits import camera_of_projection, checked_reconstruction, fit_of_face, fits_beside
 from ostec.heads.ostec_topology import load_topology
 from ostec.types import Camera, Detection, Photo, Reconstruction, Topology
 from ostec.weights.archives import read_npz
@@ -59,11 +52,11 @@ class FitFileReconstructor:
             vertices = _floats(fit, "vertices", (None, 3))
             camera = _camera(fit, size)
             topology = self._topology(fit, vertices, camera)
-            scale = _metres_per_unit(fit, vertices[topology.landmark_vertices])
+            unit_m = _metres_per_unit(fit) if "units_per_metre" in fit else None
         except (ValueError, KeyError) as error:
             reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
             raise BadWeights(f"{path}: {reason}. {_REMEDY}") from error
-        return checked_reconstruction((vertices * scale).float(), topology, in_metres(camera, scale), str(path))
+        return checked_reconstruction(vertices, topology, camera, str(path), unit_m)
 
     def _topology(self, fit: FitArrays, vertices: Tensor, camera: Camera) -> Topology:
         """The same object as for the previous fit if the mesh is the same, because charts are cached per object."""
@@ -143,9 +136,7 @@ def _camera(fit: FitArrays, size: tuple[int, int]) -> Camera:
     return Camera(K.float(), R.float(), t.float(), size, model)
 
 
-def _metres_per_unit(fit: FitArrays, landmarks: Tensor) -> float:
-    if "units_per_metre" not in fit:
-        return metres_per_unit(landmarks)
+def _metres_per_unit(fit: FitArrays) -> float:
     units = float(_floats(fit, "units_per_metre", ()))
     if not _LEAST_UNITS <= units <= 1 / _LEAST_UNITS:
         raise ValueError(f"units_per_metre is {units}; it is positive, 1000 for millimetres")
@@ -155,7 +146,8 @@ def _metres_per_unit(fit: FitArrays, landmarks: Tensor) -> float:
 def _floats(fit: FitArrays, name: str, shape: tuple[int | None, ...]) -> Tensor:
     """Float64. Raises `KeyError`, `ValueError`."""
     found = fit[name]
-    if found.dtype.kind not in "fiub" or not _fits(found.shape, shape):
+    fits = len(found.shape) == len(shape) and all(w in (None, n) for n, w in zip(found.shape, shape, strict=True))
+    if found.dtype.kind not in "fiub" or not fits:
         wanted = ", ".join("any" if n is None else str(n) for n in shape)
         raise ValueError(f"{name} is {found.dtype} {list(found.shape)}; numbers [{wanted}] are needed")
     if not np.isfinite(found).all():
@@ -169,10 +161,6 @@ def _indices(fit: FitArrays, name: str, shape: tuple[int | None, ...], count: in
     if fit[name].dtype.kind not in "iu" or found.numel() == 0 or int(found.min()) < 0 or int(found.max()) >= count:
         raise ValueError(f"{name} must hold integers in 0..{count - 1:,}")
     return found
-
-
-def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
-    return len(shape) == len(wanted) and all(w in (None, n) for n, w in zip(shape, wanted, strict=True))
 
 
 def _same(a: Topology, b: Topology) -> bool:

@@ -8,14 +8,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ostec.light.shading import Shading, fit_shading, harmonics, log_colour
+from ostec.light.shading import fit_shading, harmonics, log_colour
 from ostec.types import Texels, UVTexture
 
 _GRID_PX = 96
 
 
-def fit_to_texture(texture: UVTexture, texels: Texels, symmetric: bool) -> Shading:
-    """The light on a texture; where `symmetric`, u -> 1-u mirrors the face and both sides are compared."""
+def plain_skin(texture: UVTexture, texels: Texels, symmetric: bool) -> Tensor:
+    """[3, Hu, Wu]: log colour of skin without features under the light on a texture.
+
+    Where `symmetric`, u -> 1-u mirrors the face and both sides are compared.
+    """
     weight = (texture.confidence.clamp(min=0) * texels.inside)[None, None]
     size = [_GRID_PX, _GRID_PX]
     mass = F.interpolate(weight, size, mode="area")
@@ -28,11 +31,7 @@ def fit_to_texture(texture: UVTexture, texels: Texels, symmetric: bool) -> Shadi
         basis = harmonics(unit)
         steps = (colour - colour.flip(1)).reshape(-1, 3), (basis - basis.flip(1)).reshape(-1, 9)
         pairs = (*steps, torch.minimum(mass, mass.flip(1)).flatten())
-    return fit_shading(colour.reshape(-1, 3), unit.reshape(-1, 3), mass.flatten(), pairs)
-
-
-def plain_skin(shading: Shading, texels: Texels) -> Tensor:
-    """[3, Hu, Wu]: log colour of skin without features under this light."""
+    shading = fit_shading(colour.reshape(-1, 3), unit.reshape(-1, 3), mass.flatten(), pairs)
     return shading.log_skin(texels.normals).movedim(-1, 0)
 
 

@@ -20,14 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ostec.geometry.align import fit_similarity_3d
-from ostec.heads.given_fits import (
-    camera_of_projection,
-    checked_reconstruction,
-    fit_of_face,
-    fits_beside,
-    in_metres,
-    metres_per_unit,
-)
+from ostec.heads.given_fits import camera_of_projection, checked_reconstruction, fit_of_face, fits_beside
 from ostec.heads.ostec_topology import load_topology
 from ostec.types import Camera, Detection, Photo, Reconstruction, Topology
 from ostec.weights.open import expecting, read_stored
@@ -66,8 +59,7 @@ def read_ganfit(path: Path, topology: Topology, size: tuple[int, int]) -> Recons
             _require_shape(name, found, (len(topology.paintable), sides))
         _require_shape("dense_lms", places_px, (len(topology.paintable), 2))
         camera = _camera(vertices, before_camera, places_px, size)
-    scale = metres_per_unit(vertices[topology.landmark_vertices])
-    return checked_reconstruction((vertices * scale).float(), topology, in_metres(camera, scale), str(path))
+    return checked_reconstruction(vertices, topology, camera, str(path))
 
 
 def _camera(vertices: Tensor, before_camera: Tensor, places_px: Tensor, size: tuple[int, int]) -> Camera:

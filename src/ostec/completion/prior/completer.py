@@ -15,7 +15,7 @@ from ostec.geometry.raster import interpolate
 from ostec.geometry.registration import transfer_attributes
 from ostec.geometry.sampling import means_by_bin, sample
 from ostec.interfaces import Progress
-from ostec.light.even import fit_to_texture, plain_skin, with_colours_of, with_even_light
+from ostec.light.even import plain_skin, with_colours_of, with_even_light
 from ostec.light.shading import cavity_shade, log_colour
 from ostec.settings import Settings
 from ostec.texture.fill import push_pull
@@ -57,7 +57,7 @@ class PriorCompleter:
     def __call__(self, face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
         texels, inside, soft = face.texels, face.texels.inside, face.mode == "soft"
         symmetric = face.reconstruction.topology.mirror is not None
-        light = plain_skin(fit_to_texture(atlas.photo, texels, symmetric), texels)
+        light = plain_skin(atlas.photo, texels, symmetric)
         photo, light = (atlas.photo, light) if soft else with_even_light(atlas.photo, light, symmetric)
         progress("light", 0.3)
         log_rgb = log_colour(photo.rgb)
