@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,7 +21,7 @@ from ostec.bench.gallery import Setup
 from ostec.bench.holdout import YAWS_DEG
 from ostec.bench.methods import (
     BASELINES,
-    MeanFaceCompleter,
+    complete_mean_face,
     complete_nearest,
     complete_plain_skin,
     known_methods,
@@ -90,7 +91,7 @@ def complete(method: Completer, yaw_deg: float = 0.0) -> tuple[Face, UVTexture, 
 
 
 def baselines() -> list[Completer]:
-    return [complete_nearest, complete_plain_skin, MeanFaceCompleter(torch.rand(3, 16, 16).log())]
+    return [complete_nearest, complete_plain_skin, partial(complete_mean_face, torch.rand(3, 16, 16).log())]
 
 
 @pytest.mark.parametrize("method", baselines(), ids=["nearest", "plain-skin", "mean-face"])
@@ -113,7 +114,7 @@ def test_nearest_repeats_the_border() -> None:
 
 def test_the_mean_face_comes_in_the_persons_colour() -> None:
     mean = torch.rand(3, SIZE_PX, SIZE_PX) - 2
-    face, photo, done = complete(MeanFaceCompleter(mean))
+    face, photo, done = complete(partial(complete_mean_face, mean))
     trusted, hidden = photo.confidence >= TRUSTED, face.texels.inside & (photo.confidence < TRUSTED)
     shift = (log_colour(done.rgb) - mean)[:, hidden]
     assert torch.allclose(shift, shift[:, :1].expand_as(shift), atol=1e-4)

@@ -6,6 +6,7 @@ The baselines keep the photo's trusted texels bit for bit, in every mode.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -63,17 +64,12 @@ def complete_plain_skin(face: Face, atlas: Atlas, settings: Settings, progress: 
     return completed(face, atlas, plain_skin(atlas.photo, face.texels, symmetric).exp())
 
 
-class MeanFaceCompleter:
+def complete_mean_face(mean: Tensor, face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
     """The mean face, shifted to this person's mean colour; `mean` [3, H, W] is log sRGB and resized to the texture."""
-
-    def __init__(self, mean: Tensor) -> None:
-        self._mean = mean
-
-    def __call__(self, face: Face, atlas: Atlas, settings: Settings, progress: Progress) -> Completed:
-        trusted = trusted_texels(face, atlas)
-        mean = F.interpolate(self._mean[None], list(trusted.shape), mode="bilinear", align_corners=False)[0]
-        shift = (log_colour(atlas.photo.rgb) - mean)[:, trusted].mean(dim=1)
-        return completed(face, atlas, (mean + shift[:, None, None]).exp())
+    trusted = trusted_texels(face, atlas)
+    mean = F.interpolate(mean[None], list(trusted.shape), mode="bilinear", align_corners=False)[0]
+    shift = (log_colour(atlas.photo.rgb) - mean)[:, trusted].mean(dim=1)
+    return completed(face, atlas, (mean + shift[:, None, None]).exp())
 
 
 def trusted_texels(face: Face, atlas: Atlas) -> Tensor:
@@ -88,16 +84,16 @@ def completed(face: Face, atlas: Atlas, fill: Tensor) -> Completed:
     return Completed(UVTexture(rgb, torch.where(trusted, photo.confidence, -1.0)))
 
 
-def mean_face() -> MeanFaceCompleter:
+def mean_face_completer() -> Completer:
     """With the mean of the shipped prior."""
     model = load_face_prior().gaussian
     grid = torch.zeros(3, model.grid_px, model.grid_px)
     grid[:, model.domain] = model.mean
-    return MeanFaceCompleter(push_pull(grid, model.domain.float()))
+    return partial(complete_mean_face, push_pull(grid, model.domain.float()))
 
 
 BASELINES: Mapping[str, Callable[[], Completer]] = {
-    "mean-face": mean_face,
+    "mean-face": mean_face_completer,
     "nearest": lambda: complete_nearest,
     "telea": telea_completer,
     "plain-skin": lambda: complete_plain_skin,

@@ -77,17 +77,11 @@ def _draw_sheet(result: TransferResult) -> list[list[tuple[str, Tensor]]]:
     centre = (on.amin(dim=0) + on.amax(dim=0)) / 2
     marked = torch.where(result.coverage, result.rgb, 0.5 * result.rgb + 0.5 * _FILLED_IN)
     assert result.source.rgb is not None
-    textures = [
-        ("texture of the source", _tile(result.source.rgb)),
-        ("texture on the target", _tile(result.rgb)),
-        ("pink: filled in", _tile(marked)),
-    ]
-    heads = {
-        "source": (source, result.source.rgb),
-        "target": (target, result.rgb),
-        "pink: filled in": (target, marked),
-    }
-    return [*(_turned(name, head, rgb, centre) for name, (head, rgb) in heads.items()), textures]
+    own, new, filled = (source, result.source.rgb), (target, result.rgb), (target, marked)
+    heads = {"source": own, "target": new, "pink: filled in": filled}
+    textures = {"texture of the source": own, "texture on the target": new, "pink: filled in": filled}
+    rows = [_turned(name, head, rgb, centre) for name, (head, rgb) in heads.items()]
+    return [*rows, [(name, _tile(rgb)) for name, (_, rgb) in textures.items()]]
 
 
 def _turned(name: str, head: Shape, rgb: Tensor, centre: Tensor) -> list[tuple[str, Tensor]]:

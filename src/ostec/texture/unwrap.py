@@ -27,12 +27,7 @@ _UNSEEN_BELOW = 0.02
 
 
 def unwrap(
-    image: Tensor,
-    camera: Camera,
-    shape: Shape,
-    texels: Texels,
-    rasterise: Rasteriser,
-    skin: SkinMask | None = None,
+    image: Tensor, camera: Camera, shape: Shape, texels: Texels, rasterise: Rasteriser, skin: SkinMask | None = None
 ) -> UVTexture:
     """Texture of what `image` [3, H, W] shows of the face.
 
