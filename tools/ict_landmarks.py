@@ -84,9 +84,10 @@ def refined(
         for n, points in enumerate(fits):
             centred = points - [*points[:, :2].mean(axis=0), 0.0]
             fit = fit_points(model, centred, similarity(model.mean, centred))
-            own = model.at(fit.coefficients)
-            depth = (own @ fit.R.T + fit.t)[:, 2:]
-            error_px = centred[:, :2] - fit.pixels(own)
+            own = model.mean + np.tensordot(fit.coefficients, model.basis, 1)
+            seen = own @ fit.R.T + fit.t
+            depth = seen[:, 2:]
+            error_px = centred[:, :2] - fit.focal_px * seen[:, :2] / depth
             back = np.c_[error_px * depth / fit.focal_px, 0 * depth] @ fit.R
             total[n] = (back + back[mirror] * MIRRORED) / 2
             errors.append(np.linalg.norm(error_px, axis=1).mean() / np.linalg.norm(points[33, :2] - points[263, :2]))

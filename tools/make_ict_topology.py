@@ -42,7 +42,7 @@ def outline(model: FaceMeshModel) -> np.ndarray:
 
 
 def make(head: Head, fits: list[np.ndarray], ict: Path) -> dict[str, np.ndarray]:
-    """The file's arrays by name; `ostec.heads.ict.ict_model` says what they are."""
+    """The file's arrays by name; `ostec.heads.ict.read_ict_model` says what they are."""
     shapes, facemesh = read_shapes(ict), load_facemesh_model()
     deltas = shapes.deltas[:, head.kept] * np.float32(UNIT_M)
     skin, half = np.flatnonzero(head.part == FacePart.SKIN), len(head.faces) // 2

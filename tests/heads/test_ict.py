@@ -193,7 +193,7 @@ def test_a_known_head_is_found_in_a_photo(model: ict.ICTModel) -> None:
     truth[:10] = np.random.default_rng(2).normal(size=10)
     truth[IDENTITIES + EXPRESSIONS.index("jawOpen")] = 0.4
     R = rotation(5.0, 20.0, -8.0).double().numpy()
-    turned = model.points.at(truth) @ R.T
+    turned = (model.points.mean + np.tensordot(truth, model.points.basis, 1)) @ R.T
     z = turned[:, 2:] + 1.0
     points = torch.from_numpy(np.c_[1500 * turned[:, :2] / z + [320.0, 240.0], 1500 * turned[:, 2]])
     fit = ict.fit_head(model, points.float(), 0.9, (480, 640))

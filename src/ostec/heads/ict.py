@@ -20,7 +20,7 @@ from ostec.geometry.align import fit_similarity_3d
 from ostec.geometry.camera import angles_deg, to_pixels
 from ostec.geometry.mesh import sphere
 from ostec.heads.facemesh import FaceMeshReconstructor, load_facemesh_model
-from ostec.heads.ict_files import TOPOLOGY_FILE, Shapes, read_shapes
+from ostec.heads.ict_files import TOPOLOGY_FILE, read_shapes
 from ostec.heads.ict_fit import Array, Index, PointModel, fit_points
 from ostec.networks.facemesh_net import load_facemesh_net
 from ostec.types import Camera, FacePart, Landmarks, Mesh, Reconstruction, Shape, Topology
@@ -117,8 +117,9 @@ def lids_on_eyes(vertices: Tensor, topology: Topology) -> Tensor:
     return lifted
 
 
-def ict_model(shapes: Shapes, arrays: Mapping[str, NDArray]) -> ICTModel:
-    """The model from ICT's shapes and the arrays of `data/ict_topology.npz`. Raises `KeyError` where one is missing."""
+def read_ict_model(path: Path, topology_path: Path = TOPOLOGY_FILE) -> ICTModel:
+    """The model in a packed ICT-FaceKit file. Raises `MissingWeights`, `BadWeights`."""
+    shapes, arrays = read_shapes(path), read_arrays(topology_path)
     kept = arrays["kept"].astype(np.int64)
     mean, basis = shapes.mean[kept] * UNIT_M, np.ascontiguousarray(shapes.deltas[:, kept]) * np.float32(UNIT_M)
     topology = ict_topology(arrays)
@@ -181,11 +182,6 @@ def point_model(
 def load_ict_reconstructor(path: Path) -> FaceMeshReconstructor:
     """With the model in a packed ICT-FaceKit file. Raises `MissingWeights`, `BadWeights`."""
     return FaceMeshReconstructor(load_facemesh_net(), partial(fit_head, read_ict_model(path)))
-
-
-def read_ict_model(path: Path, topology_path: Path = TOPOLOGY_FILE) -> ICTModel:
-    """The model in a packed ICT-FaceKit file. Raises `MissingWeights`, `BadWeights`."""
-    return ict_model(read_shapes(path), read_arrays(topology_path))
 
 
 def neutral_head(path: Path) -> Mesh:

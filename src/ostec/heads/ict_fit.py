@@ -50,10 +50,6 @@ class PointModel:
     slide_basis: Array
     """[C, K, S, 3]."""
 
-    def at(self, coefficients: Array) -> Array:
-        """[P, 3] in the head frame."""
-        return self.mean + np.tensordot(coefficients, self.basis, 1)
-
 
 @dataclass(frozen=True)
 class PointFit:
@@ -66,11 +62,6 @@ class PointFit:
     """[3, 3] head -> camera."""
     t: Array
     """[3], metres."""
-
-    def pixels(self, points: Array) -> Array:
-        """[N, 2] from the photo's centre, of points [N, 3] in the head frame."""
-        at = points @ self.R.T + self.t
-        return self.focal_px * at[:, :2] / at[:, 2:]
 
 
 def fit_points(model: PointModel, points: Array, start: tuple[float, Array, Array]) -> PointFit:
