@@ -102,18 +102,13 @@ def _transferred(shape: Shape, rgb: Tensor, surface: Surface, texels: Texels) ->
     inside, topology = texels.inside, shape.topology
     hits = surface.nearest(texels.points[inside], texels.normals[inside], _REACH_M, _LEAST_COSINE)
     known = hits.found & ~(surface.at_rim(hits) & (hits.distance > _ON_RIM_M))
-    uv = hits.interpolate(topology.uv, topology.uv_faces).float()
+    uv = hits.interpolate(topology.uv, topology.uv_faces).float()[known]
+    uv = torch.where((uv < 0) | (uv > 1), uv - uv.floor(), uv)  # a texture repeats outside 0..1
     coverage = torch.zeros_like(inside)
     coverage[inside] = known
     picture = torch.zeros(3, *inside.shape)
-    picture[:, coverage] = _sampled(_beyond_seams(_reduced(rgb, max(inside.shape)), topology), uv[known])
+    picture[:, coverage] = sample(_beyond_seams(_reduced(rgb, max(inside.shape)), topology), 2 * uv - 1)
     return picture, coverage
-
-
-def _sampled(rgb: Tensor, uv: Tensor) -> Tensor:
-    """[3, N]: bilinear; a texture repeats outside 0..1."""
-    uv = torch.where((uv < 0) | (uv > 1), uv - uv.floor(), uv)
-    return sample(rgb, 2 * uv - 1)
 
 
 def _beyond_seams(rgb: Tensor, topology: Topology) -> Tensor:
