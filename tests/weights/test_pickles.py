@@ -217,7 +217,7 @@ def test_damaged_files_load_or_are_refused(file: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("wrap", [b"\x85", b"N\x86", b"\x94\x85"], ids=["one", "two", "stored"])
 def test_tuples_in_tuples_do_not_end_the_program(wrap: bytes) -> None:
     """As a key of a table they would be hashed, which goes down without bound."""
-    with pytest.raises(BadWeights, match="without end"):
+    with pytest.raises(BadWeights, match="more instructions"):
         unpickle(b"\x80\x04}(" + b")" + wrap * 200_000 + b"K\x01u.", "a.pkl")
 
 

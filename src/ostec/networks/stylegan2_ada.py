@@ -52,7 +52,7 @@ def generator(node: Any) -> dict[str, Tensor]:
     found["clamp"] = synthesis["b4"]["conv1"].clamp()
     count = 0
     while f"fc{count}" in mapping:
-        found |= _dense(mapping[f"fc{count}"], f"mapping.{count}")
+        found |= _dense(mapping[f"fc{count}"], f"mapping.{count}.")
         count += 1
     size = 4
     while f"b{size}" in synthesis:
@@ -69,47 +69,38 @@ def discriminator(node: Any) -> dict[str, Tensor]:
     network = _Module(node)
     size = int(number(network.state["img_resolution"]))
     first = network[f"b{size}"]["fromrgb"]
-    found = {"clamp": first.clamp(), "rgb.weight": _kernel(first), "rgb.bias": first.tensor("bias")}
+    found, layers = {"clamp": first.clamp()}, {"rgb": first}
     while size > 4:
         block = network[f"b{size}"]
-        for kind, stored in (("conv", "conv0"), ("down", "conv1")):
-            layer = block[stored]
-            found |= {f"{size}.{kind}.weight": _kernel(layer), f"{size}.{kind}.bias": layer.tensor("bias")}
+        layers |= {f"{size}.conv": block["conv0"], f"{size}.down": block["conv1"]}
         found[f"{size}.skip.weight"] = _kernel(block["skip"])
         size //= 2
     last = network["b4"]
-    found |= {"last.conv.weight": _kernel(last["conv"]), "last.conv.bias": last["conv"].tensor("bias")}
-    return found | _dense(last["fc"], "last.dense") | _dense(last["out"], "last.out")
+    layers["last.conv"] = last["conv"]
+    for name, layer in layers.items():
+        found |= {f"{name}.weight": _kernel(layer), f"{name}.bias": layer.tensor("bias")}
+    return found | _dense(last["fc"], "last.dense.") | _dense(last["out"], "last.out.")
 
 
 def _styled(layer: _Module, name: str) -> dict[str, Tensor]:
-    weight, rgb = layer.tensor("weight"), name.endswith(".rgb")
-    style = _dense(layer["affine"], f"{name}.style")
-    found = {
-        f"{name}.weight": weight / math.sqrt(weight[0].numel()) if rgb else weight,
-        f"{name}.bias": layer.tensor("bias"),
-        f"{name}.style_weight": style[f"{name}.style.weight"],
-        f"{name}.style_bias": style[f"{name}.style.bias"],
-    }
+    rgb = name.endswith(".rgb")
+    found = _dense(layer["affine"], f"{name}.style_")
+    found |= {f"{name}.weight": _kernel(layer) if rgb else layer.tensor("weight"), f"{name}.bias": layer.tensor("bias")}
     if not rgb:
         noisy = bool(layer.state.get("use_noise", True))
         size = int(name.partition(".")[0])
         noise = layer.tensor("noise_const") * layer.tensor("noise_strength") if noisy else torch.zeros(size, size)
         found[f"{name}.noise"] = noise
-        _check_filter(layer)
+        taps = layer.tensor("resample_filter")
+        if taps.shape != (4, 4) or not torch.allclose(taps, torch.outer(_FIR, _FIR), atol=1e-5):
+            raise ValueError("it resamples by another filter than [1, 3, 3, 1]")
     return found
 
 
-def _check_filter(layer: _Module) -> None:
-    taps = layer.tensor("resample_filter")
-    if taps.shape != (4, 4) or not torch.allclose(taps, torch.outer(_FIR, _FIR), atol=1e-5):
-        raise ValueError("it resamples by another filter than [1, 3, 3, 1]")
-
-
 def _dense(layer: _Module, name: str) -> dict[str, Tensor]:
-    weight, bias = layer.tensor("weight"), layer.tensor("bias")
-    gains = (number(layer.state[f"{kind}_gain"]) for kind in ("weight", "bias"))
-    return {f"{name}.weight": weight * next(gains), f"{name}.bias": bias * next(gains)}
+    """Its weight and bias; `name` is what comes before these words."""
+    kinds = ("weight", "bias")
+    return {f"{name}{kind}": layer.tensor(kind) * number(layer.state[f"{kind}_gain"]) for kind in kinds}
 
 
 def _kernel(layer: _Module) -> Tensor:

@@ -17,8 +17,8 @@ def generator(state: Mapping[str, Tensor], mean_latent: Tensor) -> dict[str, Ten
     found["clamp"] = torch.tensor(math.inf)
     count = 0
     while f"style.{count + 1}.weight" in state:
-        weight, bias = _dense(state, f"style.{count + 1}")
-        found |= {f"mapping.{count}.weight": weight * _MAPPING_RATE, f"mapping.{count}.bias": bias * _MAPPING_RATE}
+        found[f"mapping.{count}.weight"] = _weight(state, f"style.{count + 1}") * _MAPPING_RATE
+        found[f"mapping.{count}.bias"] = state[f"style.{count + 1}.bias"].float() * _MAPPING_RATE
         count += 1
     found |= _styled(state, "conv1", "4.conv", 0) | _styled(state, "to_rgb1", "4.rgb", None)
     size, index = 8, 0
@@ -32,47 +32,39 @@ def generator(state: Mapping[str, Tensor], mean_latent: Tensor) -> dict[str, Ten
 
 def discriminator(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors for `stylegan2_discriminator.Discriminator`. Raises `KeyError`."""
-    count = 0
-    while f"convs.{count + 1}.conv1.0.weight" in state:
-        count += 1
-    found = {"clamp": torch.tensor(math.inf), "rgb.weight": _kernel(state, "convs.0.0.weight")}
-    found["rgb.bias"] = state["convs.0.1.bias"].float()
-    for index in range(1, count + 1):
-        size, block = 4 << (count + 1 - index), f"convs.{index}"
-        found |= {
-            f"{size}.conv.weight": _kernel(state, f"{block}.conv1.0.weight"),
-            f"{size}.conv.bias": state[f"{block}.conv1.1.bias"].float(),
-            f"{size}.down.weight": _kernel(state, f"{block}.conv2.1.weight"),
-            f"{size}.down.bias": state[f"{block}.conv2.2.bias"].float(),
-            f"{size}.skip.weight": _kernel(state, f"{block}.skip.1.weight"),
-        }
-    found |= {"last.conv.weight": _kernel(state, "final_conv.0.weight"), "last.conv.bias": state["final_conv.1.bias"]}
-    found["last.dense.weight"], found["last.dense.bias"] = _dense(state, "final_linear.0")
-    found["last.out.weight"], found["last.out.bias"] = _dense(state, "final_linear.1")
+    layers = {
+        "rgb": ("convs.0.0", "convs.0.1"),
+        "last.conv": ("final_conv.0", "final_conv.1"),
+        "last.dense": ("final_linear.0", "final_linear.0"),
+        "last.out": ("final_linear.1", "final_linear.1"),
+    }
+    found = {"clamp": torch.tensor(math.inf)}
+    count = sum(name.endswith(".conv1.0.weight") for name in state)
+    for size, block in ((4 << (count - index), f"convs.{index + 1}") for index in range(count)):
+        layers[f"{size}.conv"] = f"{block}.conv1.0", f"{block}.conv1.1"
+        layers[f"{size}.down"] = f"{block}.conv2.1", f"{block}.conv2.2"
+        found[f"{size}.skip.weight"] = _weight(state, f"{block}.skip.1")
+    for name, (kernel, bias) in layers.items():
+        found |= {f"{name}.weight": _weight(state, kernel), f"{name}.bias": state[f"{bias}.bias"].float()}
     return found
 
 
 def _styled(state: Mapping[str, Tensor], stored: str, name: str, noise: int | None) -> dict[str, Tensor]:
     rgb = noise is None
-    style, style_bias = _dense(state, f"{stored}.conv.modulation")
+    style = f"{stored}.conv.modulation"
     found = {
-        f"{name}.weight": _kernel(state, f"{stored}.conv.weight"),
+        f"{name}.weight": _weight(state, f"{stored}.conv"),
         f"{name}.bias": state[f"{stored}.bias" if rgb else f"{stored}.activate.bias"].float().reshape(-1),
-        f"{name}.style_weight": style,
-        f"{name}.style_bias": style_bias,
+        f"{name}.style_weight": _weight(state, style),
+        f"{name}.style_bias": state[f"{style}.bias"].float(),
     }
     if not rgb:
         found[f"{name}.noise"] = state[f"noises.noise_{noise}"][0, 0].float() * state[f"{stored}.noise.weight"].float()
     return found
 
 
-def _dense(state: Mapping[str, Tensor], name: str) -> tuple[Tensor, Tensor]:
+def _weight(state: Mapping[str, Tensor], name: str) -> Tensor:
+    """[O, I] or [O, I, k, k]; modulated kernels have one axis more in front."""
     weight = state[f"{name}.weight"].float()
-    return weight / math.sqrt(weight.shape[1]), state[f"{name}.bias"].float()
-
-
-def _kernel(state: Mapping[str, Tensor], name: str) -> Tensor:
-    """[O, I, k, k]; modulated ones have one axis more in front."""
-    weight = state[name].float()
     weight = weight[0] if weight.ndim == 5 else weight
     return weight / math.sqrt(weight[0].numel())

@@ -28,10 +28,10 @@ def generator(network: Any) -> dict[str, Tensor]:
     parts = entries(state["components"])
     synthesis, mapping = _variables(parts["synthesis"]), _variables(parts["mapping"])
     found = {"w_avg": _plain(_variables(network)["dlatent_avg"]), "clamp": torch.tensor(math.inf)}
-    layers = [name[len("Dense") : -len("/weight")] for name in mapping if name.endswith("/weight")]
-    for i in map(int, layers):
-        weight, bias = _dense(mapping, f"Dense{i}")
-        found |= {f"mapping.{i}.weight": weight * _MAPPING_RATE, f"mapping.{i}.bias": bias * _MAPPING_RATE}
+    for layer in [name.removesuffix("/weight") for name in mapping if name.endswith("/weight")]:
+        name = f"mapping.{int(layer.removeprefix('Dense'))}"
+        found[f"{name}.weight"] = _weight(mapping[f"{layer}/weight"]) * _MAPPING_RATE
+        found[f"{name}.bias"] = _plain(mapping[f"{layer}/bias"]) * _MAPPING_RATE
     found["const"] = _plain(synthesis["4x4/Const/const"])[0]
     size = 4
     while f"{size}x{size}/ToRGB/weight" in synthesis:
@@ -48,18 +48,20 @@ def discriminator(network: Any) -> dict[str, Tensor]:
     variables = _variables(network)
     first = next(name for name in variables if name.endswith("/FromRGB/weight"))
     size = int(first.partition("x")[0])
-    found = {"clamp": torch.tensor(math.inf), "rgb.weight": _kernel(variables[first])}
-    found["rgb.bias"] = _plain(variables[f"{size}x{size}/FromRGB/bias"])
+    layers = {
+        "rgb": f"{size}x{size}/FromRGB",
+        "last.conv": "4x4/Conv",
+        "last.dense": "4x4/Dense0",
+        "last.out": "Output",
+    }
+    found = {"clamp": torch.tensor(math.inf)}
     while size > 4:
-        for kind, stored in (("conv", "Conv0"), ("down", "Conv1_down")):
-            found[f"{size}.{kind}.weight"] = _kernel(variables[f"{size}x{size}/{stored}/weight"])
-            found[f"{size}.{kind}.bias"] = _plain(variables[f"{size}x{size}/{stored}/bias"])
-        found[f"{size}.skip.weight"] = _kernel(variables[f"{size}x{size}/Skip/weight"])
+        layers |= {f"{size}.conv": f"{size}x{size}/Conv0", f"{size}.down": f"{size}x{size}/Conv1_down"}
+        found[f"{size}.skip.weight"] = _weight(variables[f"{size}x{size}/Skip/weight"])
         size //= 2
-    found["last.conv.weight"] = _kernel(variables["4x4/Conv/weight"])
-    found["last.conv.bias"] = _plain(variables["4x4/Conv/bias"])
-    found["last.dense.weight"], found["last.dense.bias"] = _dense(variables, "4x4/Dense0")
-    found["last.out.weight"], found["last.out.bias"] = _dense(variables, "Output")
+    for name, stored in layers.items():
+        found[f"{name}.weight"] = _weight(variables[f"{stored}/weight"])
+        found[f"{name}.bias"] = _plain(variables[f"{stored}/bias"])
     return found
 
 
@@ -75,12 +77,11 @@ def _variables(network: Any) -> dict[str, Any]:
 
 def _styled(variables: Mapping[str, Any], stored: str, name: str, size: int) -> dict[str, Tensor]:
     kernel = array(variables[f"{stored}/weight"])
-    style, bias = _dense(variables, stored, "mod_")
     found = {
-        f"{name}.weight": _kernel(kernel[::-1, ::-1] if name.endswith(".up") else kernel),
+        f"{name}.weight": _weight(kernel[::-1, ::-1] if name.endswith(".up") else kernel),
         f"{name}.bias": _plain(variables[f"{stored}/bias"]),
-        f"{name}.style_weight": style,
-        f"{name}.style_bias": bias + 1,
+        f"{name}.style_weight": _weight(variables[f"{stored}/mod_weight"]),
+        f"{name}.style_bias": _plain(variables[f"{stored}/mod_bias"]) + 1,
     }
     if not name.endswith(".rgb"):
         index = 2 * int(math.log2(size)) - (5 if name.endswith(".up") else 4)
@@ -89,15 +90,11 @@ def _styled(variables: Mapping[str, Any], stored: str, name: str, size: int) -> 
     return found
 
 
-def _dense(variables: Mapping[str, Any], name: str, kind: str = "") -> tuple[Tensor, Tensor]:
-    weight = _plain(variables[f"{name}/{kind}weight"])
-    return weight.T / math.sqrt(weight.shape[0]), _plain(variables[f"{name}/{kind}bias"])
-
-
-def _kernel(value: Any) -> Tensor:
-    """[O, I, k, k]."""
+def _weight(value: Any) -> Tensor:
+    """[O, I] or [O, I, k, k]."""
     weight = _plain(value)
-    return weight.permute(3, 2, 0, 1) / math.sqrt(weight[..., 0].numel())
+    scale = math.sqrt(weight[..., 0].numel())
+    return (weight.permute(3, 2, 0, 1) if weight.ndim == 4 else weight.T) / scale
 
 
 def _plain(value: Any) -> Tensor:

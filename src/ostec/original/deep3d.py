@@ -91,8 +91,7 @@ class Deep3DNet(NamedTensors):
 
     def split(self, coefficients: Tensor) -> Coefficients:
         """[257] of one face, by what they mean."""
-        identity, expression, texture, angles, light, translation = coefficients.split([*self.sizes[:5], 3])
-        return Coefficients(identity, expression, texture, angles, light, translation)
+        return Coefficients(*coefficients.split([*self.sizes[:5], 3]))
 
 
 class Deep3DReconstructor:
@@ -182,12 +181,6 @@ def load_deep3d_net(path: Path) -> Deep3DNet:
     return Deep3DNet(tensors, str(path))
 
 
-def load_standard_points(path: Path) -> Tensor:
-    """[5, 3] of the standard face in `similarity_Lm3D_all.mat`. Raises `MissingWeights`, `BadWeights`."""
-    landmarks = read_matrices(path, {"lm": (68, 3)}, _LANDMARKS_REMEDY)["lm"]
-    return five_points(torch.from_numpy(landmarks.astype(np.float64)))
-
-
 def load_deep3d_reconstructor(*paths: Path, device: str) -> Deep3DReconstructor:
     """With its eleven files: regressor, standard face, Basel Face Model and the original's mesh; they are told apart
     by their public names. Raises `MissingWeights`, `BadWeights`."""
@@ -200,5 +193,6 @@ def load_deep3d_reconstructor(*paths: Path, device: str) -> Deep3DReconstructor:
             f"{files['BFM_exp_idx.mat']} keeps {len(model.mean):,} vertices and {files['tcoords_alex.pkl']} has "
             f"{len(topology.paintable):,}: they belong to different meshes. `ostec models get` downloads both."
         )
-    standard_points = load_standard_points(files["similarity_Lm3D_all.mat"])
+    standard = read_matrices(files["similarity_Lm3D_all.mat"], {"lm": (68, 3)}, _LANDMARKS_REMEDY)["lm"]
+    standard_points = five_points(torch.from_numpy(standard.astype(np.float64)))
     return Deep3DReconstructor(load_facemesh_reconstructor(), net, model, topology, standard_points, device)

@@ -6,7 +6,8 @@ Processing Letters 2016, with the layers and the weights of the PyPI package `mt
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -30,64 +31,35 @@ def _dense(features_in: int, features_out: int) -> list[nn.Module]:
     return [nn.Flatten(), nn.Linear(features_in, features_out), nn.PReLU(features_out)]
 
 
-def _channels_last(pictures: Tensor) -> Tensor:
-    """As a processor pools them several times as fast."""
-    return pictures.contiguous(memory_format=torch.channels_last)
+class _Net(nn.Module):
+    """A trunk, and `box` and `face` of its features, made by `head(number of outputs)`."""
 
-
-class ProposalNet(nn.Module):
-    """P-Net, fully convolutional."""
-
-    def __init__(self) -> None:
+    def __init__(self, head: Callable[[int], nn.Module], *trunk: nn.Module) -> None:
         super().__init__()
-        self.trunk = nn.Sequential(*_conv(3, 10, 3), _pool(2), *_conv(10, 16, 3), *_conv(16, 32, 3))
-        self.box, self.face = nn.Conv2d(32, 4, 1), nn.Conv2d(32, 2, 1)
+        self.trunk, self.box, self.face = nn.Sequential(*trunk), head(4), head(2)
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """[N, 3, H, W] in -1..1 -> shifts of x0, y0, x1, y1 [N, 4, h, w] over the cell's side, probability [N, h, w].
+    def _features(self, pictures: Tensor) -> Tensor:
+        """Of pictures with their channels last, as a processor pools them several times as fast."""
+        return self.trunk(pictures.contiguous(memory_format=torch.channels_last))
 
-        The cell of row r and column c begins at pixel 2r, 2c.
+    def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
+        """[N, 3, S, S] in -1..1 -> shifts of x0, y0, x1, y1 [N, 4] over the box's sides, probability [N].
+
+        P-Net is fully convolutional: [N, 3, H, W] -> [N, 4, h, w] and [N, h, w]; the cell of row r and column c begins
+        at pixel 2r, 2c.
         """
-        features = self.trunk(_channels_last(pictures))
+        features = self._features(pictures)
         return self.box(features), F.softmax(self.face(features), dim=1)[:, 1]
 
 
-class RefineNet(nn.Module):
-    """R-Net."""
+class _OutputNet(_Net):
+    def __init__(self, *trunk: nn.Module) -> None:
+        super().__init__(partial(nn.Linear, 256), *trunk)
+        self.points = nn.Linear(256, 10)
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.trunk = nn.Sequential(
-            *_conv(3, 28, 3), _pool(3), *_conv(28, 48, 3), _pool(3), *_conv(48, 64, 2), *_dense(576, 128)
-        )
-        self.box, self.face = nn.Linear(128, 4), nn.Linear(128, 2)
-
-    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        """[N, 3, 24, 24] in -1..1 -> shifts of the box [N, 4] over its sides, probability [N]."""
-        features = self.trunk(_channels_last(crops))
-        return self.box(features), F.softmax(self.face(features), dim=1)[:, 1]
-
-
-class OutputNet(nn.Module):
-    """O-Net."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.trunk = nn.Sequential(
-            *_conv(3, 32, 3),
-            _pool(3),
-            *_conv(32, 64, 3),
-            _pool(3),
-            *_conv(64, 64, 3),
-            _pool(2),
-            *_conv(64, 128, 2),
-            *_dense(1152, 256),
-        )
-        self.box, self.points, self.face = nn.Linear(256, 4), nn.Linear(256, 10), nn.Linear(256, 2)
-
-    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """[N, 3, 48, 48] in -1..1 -> shifts of the box [N, 4], probability [N], points [N, 5, 2] over its sides."""
-        features = self.trunk(_channels_last(crops))
+    def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
+        """[N, 3, 48, 48] in -1..1 -> as before, and points [N, 5, 2] over the box's sides."""
+        features = self._features(pictures)
         points = self.points(features).view(-1, 2, 5).transpose(1, 2)
         return self.box(features), F.softmax(self.face(features), dim=1)[:, 1], points
 
@@ -99,5 +71,10 @@ class MtcnnNets(nn.Module):
         """Raises `BadWeights` naming `source` unless `tensors` are the networks' weights."""
         super().__init__()
         with torch.device("meta"):
-            self.proposal, self.refine, self.output = ProposalNet(), RefineNet(), OutputNet()
+            first = *_conv(3, 10, 3), _pool(2), *_conv(10, 16, 3), *_conv(16, 32, 3)
+            self.proposal = _Net(partial(nn.Conv2d, 32, kernel_size=1), *first)
+            second = *_conv(3, 28, 3), _pool(3), *_conv(28, 48, 3), _pool(3), *_conv(48, 64, 2), *_dense(576, 128)
+            self.refine = _Net(partial(nn.Linear, 128), *second)
+            third = *_conv(3, 32, 3), _pool(3), *_conv(32, 64, 3), _pool(3), *_conv(64, 64, 3), _pool(2)
+            self.output = _OutputNet(*third, *_conv(64, 128, 2), *_dense(1152, 256))
         fill(self, tensors, source)

@@ -45,8 +45,10 @@ _SCRIPT = (
 """How the names begin that TorchScript uses besides: its modules, its lists, its kinds of numbers."""
 _REFUSED = frozenset(("PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4", "INST", "OBJ", "BYTEARRAY8", "NEXT_BUFFER"))
 """Instructions that networks do without: some name things by other ways than GLOBAL, one reserves memory unasked."""
-_STORES, _RECALLS = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), ("GET", "BINGET", "LONG_BINGET")
-_MOST_INSTRUCTIONS, _MOST_DEEP = 1 << 20, 100
+_STORES = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE")
+_MOST_INSTRUCTIONS, _MOST_TUPLES = 1 << 20, 1 << 13
+"""Some thousand tuples are in the largest files; Python hashes a tuple in a tuple without a bound, down to the end of a
+thread's stack of 512 KiB at twice as many."""
 _DTYPES = frozenset(("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"))
 
 
@@ -106,57 +108,15 @@ def unpickle(data: bytes, source: str, script: bool = False) -> Any:
 
 
 def _check_instructions(data: bytes, refused: frozenset[str]) -> None:
-    depths = _TupleDepths()
+    tuples = 0
     for count, (instruction, argument, _) in enumerate(pickletools.genops(data)):
         if instruction.name in refused:
             raise pickle.UnpicklingError(f"it holds the instruction {instruction.name}")
         if instruction.name in _STORES and (argument or 0) > count:
             raise pickle.UnpicklingError("it numbers its objects by more than there are")
-        if count > _MOST_INSTRUCTIONS:
+        tuples += instruction.name.startswith("TUPLE")
+        if count > _MOST_INSTRUCTIONS or tuples > _MOST_TUPLES:
             raise pickle.UnpicklingError("it has more instructions than any network")
-        depths.follow(instruction, argument)
-
-
-class _TupleDepths:
-    """How deep tuples lie in tuples, instruction by instruction.
-
-    Python goes down a tuple to hash it, with no bound but the end of the program's own stack.
-    """
-
-    def __init__(self) -> None:
-        self._stack: list[int] = []
-        self._marks: list[int] = []
-        self._memo: dict[Any, int] = {}
-
-    def follow(self, instruction: pickletools.OpcodeInfo, argument: Any) -> None:
-        """Raises where there is no end of it, or where the pickle takes what is not there."""
-        name, stack = instruction.name, self._stack
-        if name == "MARK":
-            self._marks.append(len(stack))
-        elif name in _STORES:
-            self._memo[len(self._memo) if name == "MEMOIZE" else argument] = stack[-1]
-        elif name in _RECALLS:
-            stack.append(self._memo[argument])
-        elif name == "DUP":
-            stack.append(stack[-1])
-        else:
-            taken = self._taken(instruction)
-            deep = 1 + max(taken, default=0) if "TUPLE" in name else 0
-            if deep > _MOST_DEEP:
-                raise pickle.UnpicklingError("its tuples lie in one another without end")
-            stack += [deep] * len(instruction.stack_after)
-
-    def _taken(self, instruction: pickletools.OpcodeInfo) -> list[int]:
-        before = instruction.stack_before
-        marked = pickletools.markobject in before
-        taken: list[int] = []
-        if marked:
-            start = self._marks.pop()
-            taken = self._stack[start:]
-            del self._stack[start:]
-        for _ in range(before.index(pickletools.markobject) if marked else len(before)):
-            taken.append(self._stack.pop())
-        return taken
 
 
 def entries(value: Any) -> Mapping[Any, Any]:
