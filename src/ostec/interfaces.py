@@ -113,12 +113,13 @@ class Generator(Protocol):
         ...
 
 
-class LandmarkNet(Protocol):
-    """Finds a face's landmarks; differentiable."""
-
-    def __call__(self, pictures: Tensor) -> Tensor:
-        """[N, 3, S, S] in 0..1, cropped as FFHQ is, to [N, 68, 2] px, iBUG order."""
-        ...
+LandmarkNet = Callable[[Tensor], Tensor]
+"""Finds landmarks, differentiably: [N, 3, S, S] in 0..1, cropped as FFHQ is, to [N, 68, 2] px, iBUG order."""
+Encoder = Callable[[Tensor], Tensor]
+"""Estimates latents: of pictures [N, 3, S, S] in 0..1, cropped as FFHQ is, [N, L, W]."""
+IdentityNet = Callable[[Tensor, Tensor], Tensor]
+"""Embeds faces so that those of one person are close, differentiably: [N, 3, H, W] in 0..1 with landmarks [N, 68, 2] px
+to embeddings [N, E]; compare by cosine."""
 
 
 class HeatMapNet(Protocol):
@@ -131,22 +132,6 @@ class HeatMapNet(Protocol):
     def target(self, landmarks_px: Tensor, picture_px: int) -> Tensor:
         """[N, 68, h, w]: the heat maps that it was trained to predict for pictures [N, 3, picture_px, picture_px] with
         these landmarks [N, 68, 2]."""
-        ...
-
-
-class Encoder(Protocol):
-    """Estimates the latents of a picture."""
-
-    def __call__(self, pictures: Tensor) -> Tensor:
-        """[N, 3, S, S] in 0..1, cropped as FFHQ is, to [N, L, W]."""
-        ...
-
-
-class IdentityNet(Protocol):
-    """Embeds faces so that those of one person are close; differentiable."""
-
-    def __call__(self, pictures: Tensor, landmarks_px: Tensor) -> Tensor:
-        """[N, 3, H, W] in 0..1 with landmarks [N, 68, 2] px to embeddings [N, E]; compare by cosine."""
         ...
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ostec._version import __version__
 from ostec.errors import CannotWrite
-from ostec.files.photos import cannot_write
+from ostec.files.photos import remove
 from ostec.settings import Settings
 
 _ENDINGS = (".png", ".obj", ".mtl", ".glb", ".npz", ".json", "_frontal.png", "_sheet.jpg", "_search.gif")
@@ -86,10 +86,7 @@ class ResultsFolder:
             listed = [file for file in report.get("files", {}).values() if _extends(file, face, r"(_[a-z]+)?\.[a-z]+")]
             for path in (self.save_dir / file for file in (*listed, f"{face}.json")):
                 if _file_key(path) not in self._inputs:
-                    try:
-                        path.unlink(missing_ok=True)
-                    except OSError as error:
-                        raise cannot_write(path, error) from error
+                    remove(path)
 
     def _report(self, name: str) -> dict[str, Any] | None:
         """A `NAME.json` of ours, or None."""

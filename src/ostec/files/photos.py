@@ -130,6 +130,14 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise cannot_write(path, error) from error
 
 
+def remove(path: Path) -> None:
+    """Delete a file, if there is one. Raises `CannotWrite`."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
 def cannot_write(path: Path, error: OSError) -> CannotWrite:
     """The error to raise from `error`, with the file, the reason and the remedy."""
     remedy = _WRITE_REMEDIES.get(error.errno or 0, "Choose another folder.")
@@ -217,10 +225,8 @@ def _photo_from_file(path: Path) -> Photo:
         if status.st_size == 0:
             raise BadPhoto(f"{path}: the file is empty. Copy it again from where it came from.")
         with path.open("rb") as file:
-            digest = hashlib.sha256()
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-            return Photo(_decode(lambda: _open_image(file), str(path)), str(path), digest.hexdigest())
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            return Photo(_decode(lambda: _open_image(file), str(path)), str(path), digest)
     except FileNotFoundError as error:
         raise BadPhoto(f"{path}: no such file. Check the spelling.") from error
     except PermissionError as error:
@@ -285,9 +291,7 @@ def _planes(size: tuple[int, int], read: Callable[[int, int], np.ndarray], white
     planes = torch.empty(3, height, width)
     for top in range(0, height, _STRIP_ROWS):
         bottom = min(top + _STRIP_ROWS, height)
-        strip = planes[:, top:bottom]
-        strip.copy_(torch.from_numpy(read(top, bottom)).permute(2, 0, 1))
-        strip.div_(white)
+        planes[:, top:bottom].copy_(torch.from_numpy(read(top, bottom)).permute(2, 0, 1)).div_(white)
     return planes
 
 

@@ -18,13 +18,11 @@ from torch.nn import functional as F
 from ostec.errors import BadSettings, CannotWrite
 from ostec.files.glb import encode_glb
 from ostec.files.obj import encode_mtl, encode_obj
-from ostec.files.photos import cannot_write, encode_gif, encode_png, encode_sheet, to_8_bit, write_atomically
-from ostec.files.sheet import draw_sheet
+from ostec.files.photos import encode_gif, encode_png, encode_sheet, remove, to_8_bit, write_atomically
+from ostec.files.sheet import Panel, draw_sheet
 from ostec.settings import FORMATS
 from ostec.types import Result
 
-Sheet = Sequence[Sequence[tuple[str, Tensor]]]
-"""Rows of (caption, [3, h, w])."""
 Files = dict[str, tuple[str, bytes]]
 """Kind of file -> (name, content)."""
 
@@ -33,7 +31,7 @@ Files = dict[str, tuple[str, bytes]]
 class FileWriter:
     """Makes the files of a result (`types.Writer`)."""
 
-    draw_sheet: Callable[[Result], Sheet] = draw_sheet
+    draw_sheet: Callable[[Result], Sequence[Sequence[Panel]]] = draw_sheet
 
     def encode(self, result: Result, name: str, formats: Sequence[str]) -> dict[str, bytes]:
         """File name -> content, the report last. Raises `BadSettings`, `CannotWrite`."""
@@ -46,7 +44,7 @@ class FileWriter:
         is, the others are. Raises `BadSettings`, `CannotWrite`.
         """
         files = self._files(result, name, formats)
-        _remove(save_dir / f"{name}.json")
+        remove(save_dir / f"{name}.json")
         return write_files(files, save_dir)
 
     def _files(self, result: Result, name: str, formats: Sequence[str]) -> Files:
@@ -152,10 +150,3 @@ def check_name(name: str) -> None:
 def printable(name: str) -> str:
     """The name in valid UTF-8."""
     return name.encode("utf-8", "replace").decode()
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise cannot_write(path, error) from error

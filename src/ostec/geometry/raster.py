@@ -25,7 +25,11 @@ def rasterise(points_clip: Tensor, faces: Tensor, size: tuple[int, int]) -> Frag
     the first in `faces` is visible. The result does not depend on the number of threads. Raises `BadGeometry`.
     """
     height, width = size
-    _check(points_clip, faces, size)
+    if points_clip.ndim != 2 or points_clip.shape[1] != 4:
+        raise BadGeometry(f"points_clip is {list(points_clip.shape)}; give [V, 4], see geometry.camera.to_clip.")
+    if min(size) < 1:
+        raise BadGeometry(f"the picture is {height} x {width} px; give at least 1 x 1.")
+    _check_faces(faces, len(points_clip))
     screen = _to_screen(points_clip)
     corners = faces.cpu().long().contiguous().numpy()
     triangle = torch.empty((height, width), dtype=torch.int64)
@@ -52,14 +56,6 @@ def interpolate(fragments: Fragments | Texels, attributes: Tensor, faces: Tensor
     with Bands() as bands:
         bands(height, width, lambda low, high: _interpolate_rows(low, high, *arrays))
     return picture
-
-
-def _check(points_clip: Tensor, faces: Tensor, size: tuple[int, int]) -> None:
-    if points_clip.ndim != 2 or points_clip.shape[1] != 4:
-        raise BadGeometry(f"points_clip is {list(points_clip.shape)}; give [V, 4], see geometry.camera.to_clip.")
-    if min(size) < 1:
-        raise BadGeometry(f"the picture is {size[0]} x {size[1]} px; give at least 1 x 1.")
-    _check_faces(faces, len(points_clip))
 
 
 def _check_faces(faces: Tensor, vertex_count: int) -> None:

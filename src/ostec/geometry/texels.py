@@ -69,7 +69,11 @@ def _chart(topology: Topology, size: tuple[int, int], rasterise: Rasteriser) -> 
     else:
         source, triangle, barycentrics = _mirrored(drawn, topology.faces, topology.mirror, width)
         source_faces = torch.cat([topology.faces, topology.mirror[topology.faces]])
-        middle = _middle_column(drawn, len(topology.faces)) if width % 2 else None
+        middle = None
+        if width % 2:
+            last = drawn.triangle[:, -1:]
+            last = torch.where(last >= 0, last + len(topology.faces), -1)
+            middle = Fragments(last, drawn.barycentrics[:, -1:], drawn.depth[:, -1:])
     paintable = topology.paintable[topology.faces].all(dim=1)
     inside = (triangle >= 0) & paintable[triangle.clamp(min=0)]
     return _Chart(inside, triangle, barycentrics, source, source_faces, middle)
@@ -95,19 +99,15 @@ def _mirrored(left: Fragments, faces: Tensor, mirror: Tensor, width: int) -> tup
     return source, triangle, barycentrics
 
 
-def _middle_column(left: Fragments, face_count: int) -> Fragments:
-    last = left.triangle[:, -1:]
-    return Fragments(torch.where(last >= 0, last + face_count, -1), left.barycentrics[:, -1:], left.depth[:, -1:])
-
-
 def _mirror_triangles(faces: Tensor, mirror: Tensor) -> tuple[Tensor, Tensor]:
     """([F], [F, 3]): each triangle's mirrored one, and for that one's corners which corner of the triangle mirrors.
 
-    Raises `BadGeometry` where a triangle has no mirrored one.
+    Vertex indices are below 2 million. Raises `BadGeometry` where a triangle has no mirrored one.
     """
     ordered, order = faces.sort(dim=1)
     reflected, reflected_order = mirror[faces].sort(dim=1)
-    _, group = _one_number_each(torch.cat([ordered, reflected])).unique(return_inverse=True)
+    count, (a, b, c) = int(faces.max()) + 1, torch.cat([ordered, reflected]).unbind(dim=1)
+    _, group = ((a * count + b) * count + c).unique(return_inverse=True)  # many times as fast to sort as rows
     owner = torch.full((int(group.max()) + 1,), -1)
     owner[group[: len(faces)]] = torch.arange(len(faces))
     partner = owner[group[len(faces) :]]
@@ -115,9 +115,3 @@ def _mirror_triangles(faces: Tensor, mirror: Tensor) -> tuple[Tensor, Tensor]:
         raise BadGeometry(f"triangle {int((partner < 0).nonzero()[0])} has no mirrored one; mend Topology.mirror.")
     rank = order.argsort(dim=1)[partner]
     return partner, reflected_order.gather(1, rank)
-
-
-def _one_number_each(triples: Tensor) -> Tensor:
-    """[N] of [N, 3] vertex indices below 2 million: many times as fast to sort as rows."""
-    count = int(triples.max()) + 1
-    return (triples[:, 0] * count + triples[:, 1]) * count + triples[:, 2]

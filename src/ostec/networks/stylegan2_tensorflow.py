@@ -48,12 +48,8 @@ def discriminator(network: Any) -> dict[str, Tensor]:
     variables = _variables(network)
     first = next(name for name in variables if name.endswith("/FromRGB/weight"))
     size = int(first.partition("x")[0])
-    layers = {
-        "rgb": f"{size}x{size}/FromRGB",
-        "last.conv": "4x4/Conv",
-        "last.dense": "4x4/Dense0",
-        "last.out": "Output",
-    }
+    layers = {"last.conv": "4x4/Conv", "last.dense": "4x4/Dense0", "last.out": "Output"}
+    layers["rgb"] = first.removesuffix("/weight")
     found = {"clamp": torch.tensor(math.inf)}
     while size > 4:
         layers |= {f"{size}.conv": f"{size}x{size}/Conv0", f"{size}.down": f"{size}x{size}/Conv1_down"}

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ostec.original.resnet50 import DEPTHS, ResNet50
+from ostec.original.resnet50 import BLOCKS, ResNet50
 
 _MODELS = ("Model", "Functional", "Sequential")
 _TRUNK_KINDS = {"Conv2D": 53, "BatchNormalization": 53, "Add": 16, "Activation": 49, "MaxPooling2D": 1}
@@ -33,17 +33,6 @@ class Layer(NamedTuple):
     """The layers whose values it takes; empty for the layer before it in the list."""
     weights: Mapping[str, Tensor]
     """By role: "kernel", "bias", ..."""
-
-
-class _Part(NamedTuple):
-    """A convolution of the trunk and the batch normalisation behind it, by our names and by those in the file."""
-
-    conv: str
-    norm: str
-    stored_conv: str
-    stored_norm: str
-    kernel: int
-    stride: int
 
 
 def read_layers(model: Mapping[str, Any], weights: Mapping[str, Mapping[str, Tensor]]) -> list[Layer]:
@@ -112,10 +101,10 @@ def split_trunk(layers: Sequence[Layer]) -> tuple[ResNet50, list[Layer]]:
     named = {layer.name: layer for layer in layers}
     parts = list(_parts(old_names="conv1" in named))
     names = [layer.name for layer in layers]
-    for part in parts:
-        if part.stored_conv not in named or part.stored_norm not in named:
-            raise ValueError(f"it is no ResNet-50 of Keras: it has no layer {part.stored_conv!r}")
-    end = names.index(parts[-1].stored_norm) + 3
+    for _, conv, norm, _ in parts:
+        if conv not in named or norm not in named:
+            raise ValueError(f"it is no ResNet-50 of Keras: it has no layer {conv!r}")
+    end = names.index(parts[-1][2]) + 3
     trunk, head = layers[:end], list(layers[end:])
     kinds = Counter(layer.kind for layer in trunk if layer.kind not in ("InputLayer", "ZeroPadding2D"))
     if kinds != _TRUNK_KINDS or any(
@@ -126,49 +115,47 @@ def split_trunk(layers: Sequence[Layer]) -> tuple[ResNet50, list[Layer]]:
     if borders not in ([[[3, 3], [3, 3]]], [[[3, 3], [3, 3]], [[1, 1], [1, 1]]]):
         raise ValueError(f"it is no ResNet-50 of Keras: its borders are {borders}")
     tensors: dict[str, Tensor] = {}
-    for part in parts:
-        tensors |= _tensors(part, named[part.stored_conv], named[part.stored_norm])
-    eps = {named[part.stored_norm].config["epsilon"] for part in parts}
+    for ours, conv, norm, stride in parts:
+        tensors |= _tensors(ours, stride, named[conv], named[norm])
+    eps = {named[norm].config["epsilon"] for _, _, norm, _ in parts}
     if len(eps) > 1:
         raise ValueError("its batch normalisations differ in epsilon")
     return ResNet50(tensors, eps.pop(), early_stride=True, pool_padding=len(borders) - 1), head
 
 
-def _parts(old_names: bool) -> Iterator[_Part]:
-    """The convolutions of the trunk; the last one is the last that is computed."""
-    yield _Part("conv1", "bn1", *(("conv1", "bn_conv1") if old_names else ("conv1_conv", "conv1_bn")), 7, 2)
-    for stage, depth in enumerate(DEPTHS, start=1):
-        for index in range(depth):
-            ours, stride = f"layer{stage}.{index}", 2 if stage > 1 and index == 0 else 1
-            old, new = f"{stage + 1}{'abcdef'[index]}_branch", f"conv{stage + 1}_block{index + 1}_"
-            if index == 0:
-                stored = (f"res{old}1", f"bn{old}1") if old_names else (f"{new}0_conv", f"{new}0_bn")
-                yield _Part(f"{ours}.downsample.0", f"{ours}.downsample.1", *stored, 1, stride)
-            for layer, kernel, step in ((1, 1, stride), (2, 3, 1), (3, 1, 1)):
-                branch = f"{old}2{'abc'[layer - 1]}"
-                stored = (f"res{branch}", f"bn{branch}") if old_names else (f"{new}{layer}_conv", f"{new}{layer}_bn")
-                yield _Part(f"{ours}.conv{layer}", f"{ours}.bn{layer}", *stored, kernel, step)
+def _parts(old_names: bool) -> Iterator[tuple[str, str, str, int]]:
+    """(our name, the file's, that of the batch normalisation behind it, stride) of each convolution of the trunk.
+
+    The last one is the last that is computed.
+    """
+    yield "conv1", *(("conv1", "bn_conv1") if old_names else ("conv1_conv", "conv1_bn")), 2
+    for block in BLOCKS:
+        stage, index = int(block[5]), int(block[7])
+        first = 2 if stage > 1 and index == 0 else 1
+        for ours, stride in (("downsample.0", first), ("conv1", first), ("conv2", 1), ("conv3", 1)):
+            layer = int(ours.removeprefix("conv")) if ours != "downsample.0" else 0
+            old = f"{stage + 1}{'abcdef'[index]}_branch{('1', '2a', '2b', '2c')[layer]}"
+            new = f"conv{stage + 1}_block{index + 1}_{layer}"
+            if layer or index == 0:
+                stored = (f"res{old}", f"bn{old}") if old_names else (f"{new}_conv", f"{new}_bn")
+                yield f"{block}.{ours}", *stored, stride
 
 
-def _tensors(part: _Part, conv: Layer, norm: Layer) -> dict[str, Tensor]:
+def _tensors(ours: str, stride: int, conv: Layer, norm: Layer) -> dict[str, Tensor]:
     """By torchvision's names. Raises `ValueError` where a layer is not as in ResNet-50."""
-    wanted = {
-        "kernel_size": [[part.kernel] * 2],
-        "strides": [[part.stride] * 2],
-        "padding": {1: ["valid", "same"], 3: ["same"], 7: ["valid"]}[part.kernel],
-        "activation": ["linear"],
-        "dilation_rate": [[1, 1]],
-    }
-    for key, allowed in wanted.items():
-        require(conv, key, *allowed)
+    side = 7 if ours == "conv1" else 3 if ours.endswith(".conv2") else 1
+    require(conv, "kernel_size", [side, side])
+    require(conv, "strides", [stride, stride])
+    require(conv, "padding", *{1: ["valid", "same"], 3: ["same"], 7: ["valid"]}[side])
+    require(conv, "activation", "linear")
+    require(conv, "dilation_rate", [1, 1])
     require(norm, "axis", [3], 3, -1)
     kernel = conv.weights["kernel"].permute(3, 2, 0, 1)
-    if kernel.shape[2:] != (part.kernel, part.kernel) or len(kernel) != conv.config["filters"]:
+    if kernel.shape[2:] != (side, side) or len(kernel) != conv.config["filters"]:
         raise ValueError(f"the kernel of layer {conv.name!r} is of shape {list(conv.weights['kernel'].shape)}")
-    found = {f"{part.conv}.weight": kernel}
-    if "bias" in conv.weights:
-        found[f"{part.conv}.bias"] = conv.weights["bias"]
-    return found | {f"{part.norm}.{ours}": norm.weights[role] for role, ours in _NORM_PARTS.items()}
+    found = {f"{ours}.weight": kernel} | ({f"{ours}.bias": conv.weights["bias"]} if "bias" in conv.weights else {})
+    behind = ours.replace("conv", "bn").replace("downsample.0", "downsample.1")
+    return found | {f"{behind}.{part}": norm.weights[role] for role, part in _NORM_PARTS.items()}
 
 
 def require(layer: Layer, key: str, *allowed: Any) -> None:

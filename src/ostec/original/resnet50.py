@@ -12,9 +12,7 @@ from torch.nn import functional as F
 
 from ostec.networks.named_tensors import EPS, NamedTensors
 
-DEPTHS = (3, 4, 6, 3)
-"""Blocks of each stage."""
-BLOCKS = tuple(f"layer{stage}.{index}" for stage, depth in enumerate(DEPTHS, start=1) for index in range(depth))
+BLOCKS = tuple(f"layer{stage}.{i}" for stage, depth in enumerate((3, 4, 6, 3), start=1) for i in range(depth))
 
 
 class ResNet50(NamedTensors):
