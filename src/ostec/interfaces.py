@@ -26,26 +26,12 @@ Progress = Callable[[str, float], Any]
 """Called with the stage's name and the share of the photo's work done, 0..1; returning False cancels."""
 
 
-class Detector(Protocol):
-    """Finds faces."""
-
-    def __call__(self, photo: Photo) -> list[Detection]:
-        """Faces, largest first; empty where there is none."""
-        ...
-
-
-class Reconstructor(Protocol):
-    """Fits a 3D face."""
-
-    def __call__(self, photo: Photo, detection: Detection) -> Reconstruction:
-        """Raises `NoFace` where there turns out to be none."""
-        ...
-
-
-class Segmenter(Protocol):
-    """Separates the face from hair, hands, glasses and background."""
-
-    def __call__(self, photo: Photo, reconstruction: Reconstruction) -> SkinMask: ...
+Detector = Callable[[Photo], list[Detection]]
+"""Finds faces, largest first; an empty list where there is none."""
+Reconstructor = Callable[[Photo, Detection], Reconstruction]
+"""Fits a 3D face. Raises `NoFace` where there turns out to be none."""
+Segmenter = Callable[[Photo, Reconstruction], SkinMask]
+"""Separates the face from hair, hands, glasses and background."""
 
 
 class Rasteriser(Protocol):

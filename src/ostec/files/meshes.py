@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ostec.errors import BadGeometry, BadPhoto
-from ostec.files.obj import OFF_CHART, parse_obj
+from ostec.files.obj import OFF_CHART, MeshFile, parse_obj
 from ostec.files.photos import MIN_SIDE_PX, load_photo
 from ostec.types import Mesh, Shape, Topology
 
 MAX_TRIANGLES = 2_000_000
 MAX_BYTES = 1 << 29
-
-
-class _Parts(NamedTuple):
-    """The content of a file."""
-
-    vertices: np.ndarray
-    """[V, 3]."""
-    uv: np.ndarray
-    """[T, 2], v up."""
-    faces: np.ndarray
-    """[F, 3]."""
-    uv_faces: np.ndarray
-    """[F, 3]."""
-    textures: list[Any]
-    """Paths or pictures."""
 
 
 def read_mesh(path: Path, needs_texture: bool = False) -> Mesh:
@@ -41,7 +26,7 @@ def read_mesh(path: Path, needs_texture: bool = False) -> Mesh:
     """
     _check_file(path)
     try:
-        parts = _from_obj(path) if path.suffix.lower() == ".obj" else _from_glb(path)
+        parts = parse_obj(path.read_bytes(), path.parent) if path.suffix.lower() == ".obj" else _from_glb(path)
     except Exception as error:  # trimesh lets through whatever its parsers meet in a broken file
         raise BadGeometry(
             f"{path}: damaged, or not what its ending says ({type(error).__name__}: {error}). Export the mesh again."
@@ -67,12 +52,7 @@ def _check_file(path: Path) -> None:
         raise BadGeometry(f"{path}: {path.stat().st_size >> 20} MB are more than {MAX_BYTES >> 20}. Decimate the mesh.")
 
 
-def _from_obj(path: Path) -> _Parts:
-    file = parse_obj(path.read_bytes(), path.parent)
-    return _Parts(file.vertices, file.uv, file.faces, file.uv_faces, list(file.textures))
-
-
-def _from_glb(path: Path) -> _Parts:
+def _from_glb(path: Path) -> MeshFile:
     import trimesh
 
     scene: Any = trimesh.load(path, file_type="glb", force="scene", process=False)
@@ -88,7 +68,7 @@ def _from_glb(path: Path) -> _Parts:
         picture = getattr(getattr(part.visual, "material", None), "baseColorTexture", None)
         if picture is not None:
             pictures[picture.tobytes()] = picture
-    return _Parts(vertices, uv, faces, faces, list(pictures.values()))
+    return MeshFile(vertices, uv, faces, faces, tuple(pictures.values()))
 
 
 def _uv(part: Any) -> np.ndarray:
@@ -97,7 +77,7 @@ def _uv(part: Any) -> np.ndarray:
     return np.full((len(part.vertices), 2), OFF_CHART) if uv is None else np.asarray(uv)[:, :2]
 
 
-def _check(parts: _Parts, path: Path) -> None:
+def _check(parts: MeshFile, path: Path) -> None:
     if not len(parts.faces):
         raise BadGeometry(f"{path}: holds no triangles. Give a mesh with faces, not points or curves.")
     if len(parts.faces) > MAX_TRIANGLES:
@@ -111,7 +91,7 @@ def _check(parts: _Parts, path: Path) -> None:
         raise BadGeometry(f"{path}: has no texture coordinates (UV). Unwrap the mesh, and export it with them.")
 
 
-def _texture(textures: list[Any], path: Path, needed: bool) -> Tensor | None:
+def _texture(textures: tuple[Any, ...], path: Path, needed: bool) -> Tensor | None:
     try:
         if len(textures) == 1:
             return load_photo(textures[0]).rgb

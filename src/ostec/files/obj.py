@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,20 +19,19 @@ _MAP_OPTION_WORDS = {b"-s": 3, b"-o": 3, b"-t": 3, b"-mm": 2}
 """Options of a map in an MTL file that take more than one word."""
 
 
-@dataclass(frozen=True)
-class ObjFile:
-    """Polygons are split into triangle fans."""
+class MeshFile(NamedTuple):
+    """The content of a mesh file; polygons are split into triangle fans."""
 
-    vertices: NDArray[np.float64]
+    vertices: NDArray[Any]
     """[V, 3], in the file's order."""
-    uv: NDArray[np.float64]
-    """[T + 1, 2], v up; the last is `OFF_CHART`."""
+    uv: NDArray[Any]
+    """[T, 2], v up; of an OBJ file the last is `OFF_CHART`."""
     faces: NDArray[np.int64]
     """[F, 3]."""
     uv_faces: NDArray[np.int64]
     """[F, 3]."""
-    textures: tuple[Path, ...]
-    """What the materials in use name as their colour, whether it exists or not."""
+    textures: tuple[Any, ...]
+    """Colours of the materials in use: pictures, or of an OBJ file paths, whether they exist or not."""
 
 
 def encode_obj(shape: Shape, mtl_name: str) -> bytes:
@@ -71,7 +70,7 @@ def encode_mtl(texture_name: str) -> bytes:
     return "\n".join(lines).encode("utf-8", "surrogateescape")
 
 
-def parse_obj(text: bytes, folder: Path | None = None) -> ObjFile:
+def parse_obj(text: bytes, folder: Path | None = None) -> MeshFile:
     """The mesh in OBJ text; material files are looked for in `folder`. Raises `ValueError` for a line without sense."""
     vertices: list[list[bytes]] = []
     uv: list[list[bytes]] = []
@@ -98,7 +97,7 @@ def parse_obj(text: bytes, folder: Path | None = None) -> ObjFile:
         raise ValueError("a face names a vertex that is not there")
     corners[corners[:, 1] < 0, 1] = len(uv)
     triangles = corners[_fans(np.array([len(polygon.split()) for polygon in polygons], dtype=np.int64))]
-    return ObjFile(at, chart, triangles[..., 0], triangles[..., 1], _textures(libraries, used))
+    return MeshFile(at, chart, triangles[..., 0], triangles[..., 1], _textures(libraries, used))
 
 
 def _rows(template: str, rows: np.ndarray) -> str:

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ostec.errors import BadWeights
-from ostec.networks.precision import bfloat16_is_native
 from ostec.networks.stylegan2_fused import FixedParts, FusedLayer, kernels
 from ostec.weights.tensors import fill, size_of
 
@@ -32,6 +31,8 @@ SLOPE, GAIN = 0.2, math.sqrt(2)
 """Of the leaky ReLU, and what follows it."""
 _EPS = 1e-8
 _FIRST_PX = 4
+_NATIVE_BFLOAT16 = (8, 0)
+"""The first compute capability with bfloat16 in hardware (Ampere); older GPUs emulate it, slower than float32."""
 _FUSED_FROM = 1 << 21
 
 
@@ -133,7 +134,9 @@ class Generator(nn.Module):
     def reduced(self) -> Generator:
         """The same generator in bfloat16 where its GPU computes in that natively, else itself: for all but the last
         steps of a search."""
-        return self.in_bfloat16() if bfloat16_is_native(self.w_avg.device) else self
+        device = self.w_avg.device
+        native = device.type == "cuda" and torch.cuda.get_device_capability(device) >= _NATIVE_BFLOAT16
+        return self.in_bfloat16() if native else self
 
     def in_bfloat16(self) -> Generator:
         """The same generator, on the same weights, with convolutions in bfloat16."""
@@ -257,25 +260,20 @@ def clamped(x: Tensor, clamp: float) -> Tensor:
 
 def blurred(x: Tensor, padding: int, stride: int = 1, gain: float = 1.0) -> Tensor:
     """Each channel under [1, 3, 3, 1] ⊗ [1, 3, 3, 1] / 64 · gain, with `padding` zeros on every side."""
-    kernel = _fir(x) * gain
+    kernel = _filter(x.dtype, x.device) * gain
     return F.conv2d(x, kernel.expand(x.shape[1], 1, 4, 4), stride=stride, padding=padding, groups=x.shape[1])
 
 
 def upsampled(picture: Tensor) -> Tensor:
     """[N, C, H, W] at twice the size."""
-    kernel = _fir(picture) * 4
+    kernel = _filter(picture.dtype, picture.device) * 4
     channels = picture.shape[1]
     return F.conv_transpose2d(picture, kernel.expand(channels, 1, 4, 4), stride=2, padding=1, groups=channels)
 
 
-def _fir(like: Tensor) -> Tensor:
-    """[4, 4]: the filter, of the type and on the device of a tensor."""
-    return _filter(like.dtype, like.device)
-
-
 @lru_cache
 def _filter(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Kept, as each copy to a GPU makes the search wait."""
+    """[4, 4]; kept, as each copy to a GPU makes the search wait."""
     with torch.inference_mode(False), torch.no_grad():
         taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=dtype, device=device) / 8
         return torch.outer(taps, taps)

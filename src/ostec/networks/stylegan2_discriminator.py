@@ -67,19 +67,18 @@ class Discriminator(nn.Module):
             )
         x = self._conv(picture, "rgb")
         for size in self.sizes:
-            skip = F.conv2d(blurred(x, padding=1, stride=2), self._get(f"{size}.skip.weight")) * _SHARE
+            skip = F.conv2d(blurred(x, padding=1, stride=2), self.get_parameter(f"{size}.skip.weight")) * _SHARE
             x = self._conv(x, f"{size}.conv", padding=1)
             x = self._conv(blurred(x, padding=2), f"{size}.down", stride=2, gain=_SHARE) + skip
         x = self._conv(with_spread(x), "last.conv", padding=1).flatten(1)
-        x = activated(F.linear(x, self._get("last.dense.weight")), self._get("last.dense.bias"), math.inf)
-        return F.linear(x, self._get("last.out.weight"), self._get("last.out.bias"))
+        x = activated(
+            F.linear(x, self.get_parameter("last.dense.weight")), self.get_parameter("last.dense.bias"), math.inf
+        )
+        return F.linear(x, self.get_parameter("last.out.weight"), self.get_parameter("last.out.bias"))
 
     def _conv(self, x: Tensor, name: str, padding: int = 0, stride: int = 1, gain: float = 1.0) -> Tensor:
-        x = F.conv2d(x, self._get(f"{name}.weight"), stride=stride, padding=padding)
-        return activated(x, self._get(f"{name}.bias"), self.clamp, gain)
-
-    def _get(self, name: str) -> Tensor:
-        return self.get_parameter(name)
+        x = F.conv2d(x, self.get_parameter(f"{name}.weight"), stride=stride, padding=padding)
+        return activated(x, self.get_parameter(f"{name}.bias"), self.clamp, gain)
 
 
 def with_spread(x: Tensor) -> Tensor:

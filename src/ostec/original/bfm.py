@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ostec.errors import BadWeights, MissingWeights
 from ostec.original.matlab_files import read_matrices
+from ostec.weights.open import expecting
 
 _METRES = 1e-6
 """The files hold micrometres; Deep3DFaceRecon computes in decimetres."""
@@ -99,22 +100,13 @@ def _expression(path: Path, deviations_path: Path, vertices: int, count: int) ->
     components = np.fromfile(path, "<f4", count * 3 * vertices, offset=4 + 12 * vertices).reshape(count, -1)
     if not np.isfinite(components).all():
         raise BadWeights(f"{path} holds numbers that are not finite. {_REMEDY}")
-    deviations = _deviations(deviations_path, count) * _METRES
-    return np.ascontiguousarray((components * deviations[:, None]).T, dtype=np.float32)
-
-
-def _deviations(path: Path, count: int) -> NDArray[Any]:
-    """[E] from a text of numbers."""
-    if not path.is_file():
-        raise MissingWeights(f"{path} is missing. {_REMEDY}")
-    try:
-        with path.open("rb") as file:
-            numbers = np.array([float(word) for word in file.read(_MOST_TEXT_BYTES).split()])
-    except ValueError as error:
-        raise BadWeights(f"{path} is not a list of numbers. {_REMEDY}") from error
-    if len(numbers) < count or not np.isfinite(numbers).all():
-        raise BadWeights(f"{path} holds {len(numbers)} numbers; {count} finite ones are needed. {_REMEDY}")
-    return numbers[:count]
+    if not deviations_path.is_file():
+        raise MissingWeights(f"{deviations_path} is missing. {_REMEDY}")
+    with expecting("a list of numbers", deviations_path, _REMEDY), deviations_path.open("rb") as file:
+        deviations = np.array([float(word) for word in file.read(_MOST_TEXT_BYTES).split()][:count])
+        if len(deviations) < count or not np.isfinite(deviations).all():
+            raise ValueError(f"it holds {len(deviations)} numbers; {count} finite ones are needed")
+    return np.ascontiguousarray((components * (deviations[:, None] * _METRES)).T, dtype=np.float32)
 
 
 def _index(path: Path, name: str) -> NDArray[Any]:

@@ -106,7 +106,11 @@ class Graphonomy(NamedTensors):
                 self.keep(name, tensors[name])
             for name, graph in (("fine", parts_graph()), ("coarse", coarse_graph()), ("to_fine", fine_from_coarse())):
                 self.keep(name, graph)
-            self._check_sizes()
+            found = [self.get(name).shape[axis] for name, axis in _CLASS_AXES]
+            if found != [len(CLASSES), len(CLASSES), len(COARSE_CLASSES)]:
+                raise ValueError(f"it has {found} classes, pixels', fine and coarse")
+            with torch.no_grad():
+                self(torch.zeros(1, 3, 32, 32))
         self.requires_grad_(False).eval()
 
     def forward(self, pictures: Tensor) -> Tensor:
@@ -174,15 +178,6 @@ class Graphonomy(NamedTensors):
         """A depthwise 3 x 3 convolution and a pointwise one, with a ReLU `between` them or not."""
         x = self.conv(x, f"{name}.depthwise", stride, dilation)
         return self.conv(x.relu_() if between else x, f"{name}.pointwise")
-
-    def _check_sizes(self) -> None:
-        """Raises `ValueError` where it tells other classes apart, `RuntimeError` where its layers do not fit."""
-        found = [self.get(name).shape[axis] for name, axis in _CLASS_AXES]
-        wanted = [len(CLASSES), len(CLASSES), len(COARSE_CLASSES)]
-        if found != wanted:
-            raise ValueError(f"it has {found} classes, pixels', fine and coarse, instead of {wanted}")
-        with torch.no_grad():
-            self(torch.zeros(1, 3, 32, 32))
 
 
 def _from_alike(nodes: Tensor, others: Tensor) -> Tensor:

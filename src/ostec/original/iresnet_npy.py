@@ -35,33 +35,32 @@ def load_iresnet_npy(path: Path) -> IResNet:
 
 def _tensors(layers: Mapping[Any, Any]) -> dict[str, Tensor]:
     """By the names of `iresnet`."""
-    found = {"conv1.weight": _kernel(layers, "conv0") * _input_scale(layers), "prelu.weight": _slopes(layers, "relu0")}
+    grey, scale = (_values(layers, f"{name}scalar0_second", "value").item() for name in ("minus", "mul"))
+    if grey != _GREY:
+        raise ValueError(f"it subtracts {grey}, not {_GREY}")
+    found = {"conv1.weight": _kernel(layers, "conv0") * (scale * (_WHITE - grey))}  # the input of `iresnet` is -1..1
+    found["prelu.weight"] = _values(layers, "relu0", "gamma").flatten()
     found |= _norm(layers, "bn0", "bn1") | _norm(layers, "bn1", "bn2") | _norm(layers, "fc1", "features")
     for stage in range(1, 5):
         unit = 1
         while f"stage{stage}_unit{unit}_conv1" in layers:
             found |= _unit(layers, f"stage{stage}_unit{unit}_", f"layer{stage}.{unit - 1}.")
             unit += 1
-    return found | _linear(layers, channels=len(found["bn2.weight"]))
+    weight, channels = _values(layers, "pre_fc1", "weights"), len(found["bn2.weight"])
+    side = math.isqrt(len(weight) // channels)
+    found["fc.weight"] = weight.reshape(side, side, channels, -1).permute(3, 2, 0, 1).flatten(1)
+    return found | {"fc.bias": _values(layers, "pre_fc1", "bias")}
 
 
 def _unit(layers: Mapping[Any, Any], theirs: str, ours: str) -> dict[str, Tensor]:
     found = {f"{ours}{name}.weight": _kernel(layers, f"{theirs}{name}") for name in ("conv1", "conv2")}
-    found[f"{ours}prelu.weight"] = _slopes(layers, f"{theirs}relu1")
+    found[f"{ours}prelu.weight"] = _values(layers, f"{theirs}relu1", "gamma").flatten()
     for name in ("bn1", "bn2", "bn3"):
         found |= _norm(layers, f"{theirs}{name}", f"{ours}{name}")
     if f"{theirs}conv1sc" in layers:
         found[f"{ours}downsample.0.weight"] = _kernel(layers, f"{theirs}conv1sc")
         found |= _norm(layers, f"{theirs}sc", f"{ours}downsample.1")
     return found
-
-
-def _input_scale(layers: Mapping[Any, Any]) -> float:
-    """What the input of `iresnet`, -1..1, is to be multiplied by."""
-    grey, scale = (_values(layers, f"{name}scalar0_second", "value").item() for name in ("minus", "mul"))
-    if grey != _GREY:
-        raise ValueError(f"it subtracts {grey}, not {_GREY}")
-    return (_WHITE - grey) * scale
 
 
 def _norm(layers: Mapping[Any, Any], theirs: str, ours: str) -> dict[str, Tensor]:
@@ -75,20 +74,8 @@ def _norm(layers: Mapping[Any, Any], theirs: str, ours: str) -> dict[str, Tensor
     }
 
 
-def _linear(layers: Mapping[Any, Any], channels: int) -> dict[str, Tensor]:
-    """[side * side * C, E] -> [E, C * side * side]."""
-    weight = _values(layers, "pre_fc1", "weights")
-    side = math.isqrt(len(weight) // channels)
-    mapped = weight.reshape(side, side, channels, -1).permute(3, 2, 0, 1).flatten(1)
-    return {"fc.weight": mapped, "fc.bias": _values(layers, "pre_fc1", "bias")}
-
-
 def _kernel(layers: Mapping[Any, Any], layer: str) -> Tensor:
     return _values(layers, layer, "weights").permute(3, 2, 0, 1)
-
-
-def _slopes(layers: Mapping[Any, Any], layer: str) -> Tensor:
-    return _values(layers, layer, "gamma").flatten()
 
 
 def _values(layers: Mapping[Any, Any], layer: str, name: str) -> Tensor:

@@ -62,18 +62,20 @@ class MtcnnDetector:
             corner = (_CELL_STRIDE_PX * cells.flip(1)).double()
             low_high = torch.cat([corner + 1, corner + PROPOSAL_PX], dim=1)
             boxes = low_high + shifts[:, cells[:, 0], cells[:, 1]].T * (PROPOSAL_PX - 1)
-            found.append(_best(boxes / scale, scores, _SAME_SCALE_IOU))
+            kept = _best(boxes / scale, scores, _SAME_SCALE_IOU)
+            found.append((boxes[kept] / scale, scores[kept]))
         if not found:
             return torch.zeros(0, 4, dtype=torch.float64)
         boxes, scores = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return _best(boxes, scores, _SAME_FACE)[0]
+        return boxes[_best(boxes, scores, _SAME_FACE)]
 
     def _refined(self, picture: Tensor, boxes: Tensor) -> Tensor:
         """[N, 4]: the boxes that R-Net takes for faces, corrected by it, those of the highest score first."""
         seen = [self._nets.refine(crops(picture, some, REFINE_PX)) for some in boxes.split(_BATCH)]
         shifts, scores = (torch.cat(parts) for parts in zip(*seen, strict=True))
         faces = scores > _REFINED
-        return _best(_moved(boxes, shifts)[faces], scores[faces], _SAME_FACE)[0]
+        moved = _moved(boxes, shifts)[faces]
+        return moved[_best(moved, scores[faces], _SAME_FACE)]
 
     def _placed(self, picture: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes [N, 4], points [N, 5, 2] and scores [N] of what O-Net takes for faces."""
@@ -82,8 +84,7 @@ class MtcnnDetector:
         points = points * _sides(boxes)[:, None] + boxes[:, None, :2] - 1
         faces = scores > _SURE
         moved, points, scores = _moved(boxes, shifts)[faces], points[faces], scores[faces]
-        order = scores.argsort(stable=True).flip(0)
-        kept = order[unlike_those_before(moved[order], _SAME_FACE, of_smaller=True)]
+        kept = _best(moved, scores, _SAME_FACE, of_smaller=True)
         return moved[kept], points[kept], scores[kept]
 
 
@@ -147,11 +148,10 @@ def _moved(boxes: Tensor, shifts: Tensor) -> Tensor:
     return boxes + shifts * _sides(boxes).repeat(1, 2)
 
 
-def _best(boxes: Tensor, scores: Tensor, same: float) -> tuple[Tensor, Tensor]:
-    """Boxes and scores in falling order, without boxes that overlap a better one by more than `same` (IoU)."""
+def _best(boxes: Tensor, scores: Tensor, same: float, of_smaller: bool = False) -> Tensor:
+    """[M] indices of boxes in falling order of scores, without those that overlap a better one by more than `same`."""
     order = scores.argsort(stable=True).flip(0)
-    kept = order[unlike_those_before(boxes[order], same)]
-    return boxes[kept], scores[kept]
+    return order[unlike_those_before(boxes[order], same, of_smaller)]
 
 
 def unlike_those_before(boxes: Tensor, same: float, of_smaller: bool = False) -> Tensor:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,28 +18,26 @@ from ostec.errors import BadWeights, MissingWeights
 from ostec.weights.locate import DATA_DIR
 
 
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    if not path.is_file():
+        raise MissingWeights(f"{path} is missing; it ships with ostec: install the package again.")
+    try:
+        yield
+    except (ValueError, OSError, zipfile.BadZipFile, SafetensorError) as error:
+        raise BadWeights(f"{path} cannot be read ({error}); install the package again.") from error
+
+
 def read_arrays(path: Path) -> dict[str, NDArray]:
     """The arrays of an .npz file by name; no pickles. Raises `MissingWeights`, `BadWeights`."""
-    _require_file(path)
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise BadWeights(f"{path} cannot be read as .npz ({error}); install the package again.") from error
+    with _reading(path), np.load(path, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file by name. Raises `MissingWeights`, `BadWeights`."""
-    _require_file(path)
-    try:
+    with _reading(path):
         return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise BadWeights(f"{path} cannot be read as safetensors ({error}); install the package again.") from error
-
-
-def _require_file(path: Path) -> None:
-    if not path.is_file():
-        raise MissingWeights(f"{path} is missing; it ships with ostec: install the package again.")
 
 
 def check_shipped(folder: Path = DATA_DIR) -> dict[str, str]:
