@@ -16,7 +16,6 @@ from ostec.geometry.align import (
     ARCFACE_POINTS_PX,
     apply_affine,
     arcface_crop,
-    compose_affine,
     ffhq_crop,
     fit_similarity_2d,
     invert_affine,
@@ -27,6 +26,12 @@ from ostec.geometry.render import render
 from ostec.geometry.sampling import warp
 
 IDENTITY = torch.eye(2, 3)
+
+
+def compose_affine(second: Tensor, first: Tensor) -> Tensor:
+    """[2, 3] float64 affine that applies `first`, then `second`."""
+    linear, shift = second[:, :2].double(), second[:, 2:].double()
+    return torch.cat([linear @ first[:, :2].double(), linear @ first[:, 2:].double() + shift], dim=1)
 
 
 def similarity(scale: float, angle_deg: float, x: float, y: float) -> Tensor:

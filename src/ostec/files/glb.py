@@ -16,7 +16,7 @@ from ostec.types import Shape, Topology
 
 _FLOAT, _UINT16, _UINT32 = 5126, 5123, 5125
 _ARRAY_BUFFER, _ELEMENT_ARRAY_BUFFER = 34962, 34963
-_CLAMP_TO_EDGE, _LINEAR, _LINEAR_MIPMAP_LINEAR = 33071, 9729, 9987
+_CLAMP, _LINEAR, _LINEAR_MIPMAP_LINEAR = 33071, 9729, 9987
 _GLB_MAGIC, _JSON_CHUNK, _BIN_CHUNK = 0x46546C67, 0x4E4F534A, 0x004E4942
 
 
@@ -38,12 +38,9 @@ def encode_glb(shape: Shape, texture_png: bytes, name: str = "head", extras: Map
         triangles.astype(index_type[1]).tobytes(),
         texture_png,
     ]
+    box = {"min": positions.min(axis=0).tolist(), "max": positions.max(axis=0).tolist()}
     accessors = [
-        {
-            **_accessor(0, _FLOAT, len(positions), "VEC3"),
-            "min": positions.min(axis=0).tolist(),
-            "max": positions.max(axis=0).tolist(),
-        },
+        _accessor(0, _FLOAT, len(positions), "VEC3") | box,
         _accessor(1, _FLOAT, len(positions), "VEC3"),
         _accessor(2, _FLOAT, len(positions), "VEC2"),
         _accessor(3, index_type[0], triangles.size, "SCALAR"),
@@ -83,14 +80,7 @@ _MATERIAL = {
     ],
     "textures": [{"sampler": 0, "source": 0}],
     "images": [{"bufferView": 4, "mimeType": "image/png"}],
-    "samplers": [
-        {
-            "magFilter": _LINEAR,
-            "minFilter": _LINEAR_MIPMAP_LINEAR,
-            "wrapS": _CLAMP_TO_EDGE,
-            "wrapT": _CLAMP_TO_EDGE,
-        }
-    ],
+    "samplers": [{"magFilter": _LINEAR, "minFilter": _LINEAR_MIPMAP_LINEAR, "wrapS": _CLAMP, "wrapT": _CLAMP}],
 }
 """What is the same in every file; buffer views and accessors are numbered as `encode_glb` lists them."""
 
@@ -105,7 +95,7 @@ def _buffer_views(blobs: list[bytes]) -> tuple[list[dict[str, int]], bytes]:
     views, offset = [], 0
     for blob, target in zip(blobs, targets, strict=True):
         view = {"buffer": 0, "byteOffset": offset, "byteLength": len(blob)}
-        views.append(view if target is None else {**view, "target": target})
+        views.append(view if target is None else view | {"target": target})
         offset += len(_padded(blob))
     return views, b"".join(map(_padded, blobs))
 
@@ -113,9 +103,8 @@ def _buffer_views(blobs: list[bytes]) -> tuple[list[dict[str, int]], bytes]:
 def _container(document: bytes, binary: bytes) -> bytes:
     document, binary = _padded(document, b" "), _padded(binary)
     length = 12 + 8 + len(document) + 8 + len(binary)
-    header = struct.pack("<III", _GLB_MAGIC, 2, length)
-    json_head = struct.pack("<II", len(document), _JSON_CHUNK)
-    return b"".join([header, json_head, document, struct.pack("<II", len(binary), _BIN_CHUNK), binary])
+    header = struct.pack("<IIIII", _GLB_MAGIC, 2, length, len(document), _JSON_CHUNK)
+    return b"".join([header, document, struct.pack("<II", len(binary), _BIN_CHUNK), binary])
 
 
 def _padded(blob: bytes, filler: bytes = b"\0") -> bytes:

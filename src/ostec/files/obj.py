@@ -152,15 +152,11 @@ def _textures(libraries: list[Path], used: dict[bytes, None]) -> tuple[Path, ...
             if word == b"newmtl":
                 material = rest
             elif word == b"map_Kd" and material in used:
-                found[library.parent / _text(_without_options(rest)).replace("\\", "/")] = None
+                while rest.startswith(b"-"):
+                    option, *others = rest.split()
+                    rest = b" ".join(others[_MAP_OPTION_WORDS.get(option, 1) :])
+                found[library.parent / _text(rest).replace("\\", "/")] = None
     return tuple(found)
-
-
-def _without_options(rest: bytes) -> bytes:
-    while rest.startswith(b"-"):
-        option, *others = rest.split()
-        rest = b" ".join(others[_MAP_OPTION_WORDS.get(option, 1) :])
-    return rest
 
 
 def _text(name: bytes) -> str:

@@ -27,12 +27,6 @@ def invert_affine(affine: Tensor) -> Tensor:
     return torch.cat([linear, -(linear @ affine[:, 2:].double())], dim=1)
 
 
-def compose_affine(second: Tensor, first: Tensor) -> Tensor:
-    """[2, 3] float64 affine that applies `first`, then `second`."""
-    linear, shift = second[:, :2].double(), second[:, 2:].double()
-    return torch.cat([linear @ first[:, :2].double(), linear @ first[:, 2:].double() + shift], dim=1)
-
-
 def fit_similarity_2d(source: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
     """[2, 3] rotation, uniform scale and shift that best take `source` [N, 2] to `target` [N, 2].
 

@@ -59,12 +59,10 @@ def clip_matrix(camera: Camera) -> Tensor:
     project = torch.zeros_like(extrinsics)
     if camera.model == "perspective":
         project[:2, :3] = camera.K[:2]
-        project[2, 2], project[2, 3] = 1.0, -1.0
-        project[3, 2] = 1.0
+        project[2, 2], project[2, 3], project[3, 2] = 1.0, -1.0, 1.0
     else:
         project[:2, :2], project[:2, 3] = camera.K[:2, :2], camera.K[:2, 2]
-        project[2, 2] = 1.0
-        project[3, 3] = 1.0
+        project[2, 2] = project[3, 3] = 1.0
     return project @ extrinsics
 
 

@@ -63,7 +63,17 @@ class Trunk(NamedTensors):
         """`tensors` by torchvision's names; those not of `features` are left out. Raises `BadWeights`."""
         super().__init__()
         tensors = {name: tensor for name, tensor in tensors.items() if name.startswith("features.")}
-        self.kind = _kind(tensors, source)
+        places = {name.split(".")[1] for name in tensors}
+        kinds = [
+            kind
+            for kind, (layers, _) in _LAYOUTS.items()
+            if places == {str(i) for i, layer in enumerate(layers) if layer[0] in ("conv", "fire")}
+        ]
+        if not kinds:
+            raise BadWeights(
+                f"{source} is none of torchvision's VGG16, AlexNet and SqueezeNet 1.1, by its tensor names."
+            )
+        self.kind = kinds[0]
         self._layers, self._taps = _LAYOUTS[self.kind]
         require_finite(tensors, source)
         widths = [3]
@@ -102,14 +112,6 @@ class Trunk(NamedTensors):
         self.keep(f"{name}.weight", weight)
         self.keep(f"{name}.bias", bias)
         return len(weight)
-
-
-def _kind(tensors: Mapping[str, Tensor], source: str) -> str:
-    places = {name.split(".")[1] for name in tensors}
-    for kind, (layers, _) in _LAYOUTS.items():
-        if places == {str(i) for i, layer in enumerate(layers) if layer[0] in ("conv", "fire")}:
-            return kind
-    raise BadWeights(f"{source} is none of torchvision's VGG16, AlexNet and SqueezeNet 1.1, by its tensors' names.")
 
 
 class Lpips(NamedTensors):
@@ -154,14 +156,9 @@ class Lpips(NamedTensors):
     def compare(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
         """Distances [N] of pictures whose `features` are known."""
         heads = [self.get(f"head{i}") for i in range(len(self.trunk.tap_channels))]
-        layers = [_distance(a, b, head) for a, b, head in zip(first, second, heads, strict=True)]
+        squares = ((_unit(a) - _unit(b)).square() for a, b in zip(first, second, strict=True))
+        layers = [torch.einsum("nchw,c->nhw", s, h).mean(dim=(1, 2)) for s, h in zip(squares, heads, strict=True)]
         return torch.stack(layers).sum(dim=0)
-
-
-def _distance(first: Tensor, second: Tensor, head: Tensor) -> Tensor:
-    """[N]: squared differences of unit features [N, C, h, w], weighted by `head` [C], mean over positions."""
-    difference = _unit(first) - _unit(second)
-    return torch.einsum("nchw,c->nhw", difference.square(), head).mean(dim=(1, 2))
 
 
 def _unit(features: Tensor) -> Tensor:

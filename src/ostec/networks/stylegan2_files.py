@@ -78,29 +78,25 @@ def _networks(path: Path) -> dict[str, dict[str, Tensor]]:
 
 
 def _by_layout(stored: Any) -> dict[str, dict[str, Tensor]]:
+    found: dict[str, dict[str, Tensor]] = {}
     if isinstance(stored, (tuple, list)) and len(stored) == 3:
-        _, discriminator, averaged = stored
-        return {
-            _GENERATOR: stylegan2_tensorflow.generator(averaged),
-            _DISCRIMINATOR: stylegan2_tensorflow.discriminator(discriminator),
-        }
-    if not isinstance(stored, dict):
+        found[_GENERATOR] = stylegan2_tensorflow.generator(stored[2])
+        found[_DISCRIMINATOR] = stylegan2_tensorflow.discriminator(stored[1])
+    elif not isinstance(stored, dict):
         raise ValueError(f"it holds a {type(stored).__name__}")
-    if "G_ema" in stored:
-        found = {_GENERATOR: stylegan2_ada.generator(stored["G_ema"])}
+    elif "G_ema" in stored:
+        found[_GENERATOR] = stylegan2_ada.generator(stored["G_ema"])
         if stored.get("D") is not None:
             found[_DISCRIMINATOR] = stylegan2_ada.discriminator(stored["D"])
-        return found
-    if "g_ema" in stored:
-        found = {_GENERATOR: stylegan2_rosinality.generator(stored["g_ema"], stored["latent_avg"])}
+    elif "g_ema" in stored:
+        found[_GENERATOR] = stylegan2_rosinality.generator(stored["g_ema"], stored["latent_avg"])
         if "d" in stored:
             found[_DISCRIMINATOR] = stylegan2_rosinality.discriminator(stored["d"])
-        return found
-    found = {}
-    for prefix in (_GENERATOR, _DISCRIMINATOR):
-        own = {name[len(prefix) :]: t for name, t in stored.items() if str(name).startswith(prefix)}
-        if own:
-            found[prefix] = own
+    else:
+        for name, tensor in stored.items():
+            prefix, dot, rest = str(name).partition(".")
+            if f"{prefix}{dot}" in (_GENERATOR, _DISCRIMINATOR):
+                found.setdefault(f"{prefix}.", {})[rest] = tensor
     if not found:
         raise ValueError(f"it holds {sorted(map(str, stored))[:4]}")
     return found

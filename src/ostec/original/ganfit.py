@@ -55,9 +55,10 @@ def read_ganfit(path: Path, topology: Topology, size: tuple[int, int]) -> Recons
         vertices = _points(fit["vertices"] if "vertices" in fit else attributes(fit["tmesh"])["points"])
         before_camera = _before_camera(fit, vertices)
         places_px = _points(fit["dense_lms"]) + 0.5
-        for name, found, sides in (("vertices", vertices, 3), ("vertices_rotated", before_camera, 3)):
-            _require_shape(name, found, (len(topology.paintable), sides))
-        _require_shape("dense_lms", places_px, (len(topology.paintable), 2))
+        named = {"vertices": (vertices, 3), "vertices_rotated": (before_camera, 3), "dense_lms": (places_px, 2)}
+        for name, (found, sides) in named.items():
+            if found.shape != (wanted := (len(topology.paintable), sides)):
+                raise ValueError(f"{name} is {list(found.shape)}, but the original's mesh makes it {list(wanted)}")
         camera = _camera(vertices, before_camera, places_px, size)
     return checked_reconstruction(vertices, topology, camera, str(path))
 
@@ -92,11 +93,6 @@ def _points(value: Any) -> Tensor:
     if not np.isfinite(found).all():
         raise ValueError("numbers that are not finite")
     return torch.from_numpy(found.astype(np.float64))
-
-
-def _require_shape(name: str, found: Tensor, shape: tuple[int, int]) -> None:
-    if tuple(found.shape) != shape:
-        raise ValueError(f"{name} is {list(found.shape)}, but the original's mesh makes it {list(shape)}")
 
 
 def _require_near(complaint: str, found: Tensor, wanted: Tensor) -> None:

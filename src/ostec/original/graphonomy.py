@@ -107,8 +107,8 @@ class Graphonomy(NamedTensors):
             for name, graph in (("fine", parts_graph()), ("coarse", coarse_graph()), ("to_fine", fine_from_coarse())):
                 self.keep(name, graph)
             found = [self.get(name).shape[axis] for name, axis in _CLASS_AXES]
-            if found != [len(CLASSES), len(CLASSES), len(COARSE_CLASSES)]:
-                raise ValueError(f"it has {found} classes, pixels', fine and coarse")
+            if found != (wanted := [len(CLASSES), len(CLASSES), len(COARSE_CLASSES)]):
+                raise ValueError(f"it has {found} classes, pixels', fine and coarse, instead of {wanted}")
             with torch.no_grad():
                 self(torch.zeros(1, 3, 32, 32))
         self.requires_grad_(False).eval()

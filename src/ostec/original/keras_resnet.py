@@ -128,7 +128,7 @@ def _parts(old_names: bool) -> Iterator[tuple[str, str, str, int]]:
 
     The last one is the last that is computed.
     """
-    yield "conv1", *(("conv1", "bn_conv1") if old_names else ("conv1_conv", "conv1_bn")), 2
+    yield ("conv1", "conv1", "bn_conv1", 2) if old_names else ("conv1", "conv1_conv", "conv1_bn", 2)
     for block in BLOCKS:
         stage, index = int(block[5]), int(block[7])
         first = 2 if stage > 1 and index == 0 else 1

@@ -77,7 +77,10 @@ class StyleEncoder(NamedTensors):
         values: dict[str, Tensor] = {}
         for layer in self._head:
             if layer.kind == "Add":
-                x = _sum([values[source] for source in layer.sources])
+                added = [values[source] for source in layer.sources]
+                if len({value.shape for value in added}) != 1:
+                    raise ValueError(f"values of shapes {[list(value.shape[1:]) for value in added]} are added")
+                x = torch.stack(added).sum(dim=0)
             elif layer.kind in _SHAPING:
                 x = _SHAPING[layer.kind](layer, x)
             elif layer.kind in _WEIGHTED:
@@ -106,12 +109,6 @@ def _check(layer: Layer, before: str) -> None:
         raise ValueError(f"the activation of layer {layer.name!r} is {layer.config['activation']!r}")
     for key in ("kernel_size", "strides", "dilation_rate", "implementation", "groups"):
         require(layer, key, 1, [1], [1, 1])
-
-
-def _sum(values: list[Tensor]) -> Tensor:
-    if len({value.shape for value in values}) != 1:
-        raise ValueError(f"values of shapes {[list(value.shape[1:]) for value in values]} are added")
-    return torch.stack(values).sum(dim=0)
 
 
 def _sides(target: list[int], x: Tensor) -> list[int]:
