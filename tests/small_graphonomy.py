@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ostec.original.graphonomy_graphs import coarse_graph, fine_from_coarse, parts_graph
+from ostec.original.graphonomy_graphs import graphs
 
 Tensors = dict[str, Tensor]
 Shapes = Iterator[tuple[str, tuple[int, ...]]]
@@ -154,7 +154,7 @@ class Slowly:
             torch.einsum("npk,npd->nkd", (pixels @ s[f"{g}.pre_fea"]).softmax(2), pixels @ s[f"{g}.weight"]).relu()
             for g in ("source_featuremap_2_graph", "target_featuremap_2_graph")
         )
-        near, among, told = coarse_graph().double(), parts_graph().double(), fine_from_coarse().double()
+        among, near, told = (graph.double() for graph in graphs().values())
         for step in (1, 2, 3):
             coarse = (near @ (coarse @ s[f"source_graph_conv{min(step, 2)}.weight"])).relu()
             cosines = F.cosine_similarity(fine[:, :, None], coarse[:, None], dim=3)

@@ -15,7 +15,7 @@ from torch import Tensor
 from ostec.errors import BadWeights, MissingWeights
 from ostec.geometry.align import apply_affine, square_crop
 from ostec.geometry.sampling import warp
-from ostec.networks.blaze import pad_same
+from ostec.networks.blaze import SameConv2d
 from ostec.networks.facemesh_net import FaceMeshNet, landmark_square, load_facemesh_net, mesh_points
 from ostec.types import Detection, Photo
 from ostec.weights.shipped import DATA_DIR, read_tensors
@@ -154,9 +154,11 @@ def test_the_landmark_square_turns_with_the_face() -> None:
 
 def test_same_padding_is_tensorflows() -> None:
     ones = torch.ones(1, 1, 4, 5)
-    assert torch.equal(pad_same(ones, 3, 2), F.pad(ones, (1, 1, 0, 1)))
-    assert torch.equal(pad_same(ones, 5, 2), F.pad(ones, (2, 2, 1, 2)))
-    assert pad_same(ones[:, :, :, :4], 2, 2).shape == (1, 1, 4, 4)
+    for kernel, border in ((3, (1, 1, 0, 1)), (5, (2, 2, 1, 2)), (2, (0, 1, 0, 0))):
+        layer = SameConv2d(1, 1, kernel, stride=2)
+        wanted = F.conv2d(F.pad(ones, border), layer.weight, layer.bias, stride=2)
+        assert torch.equal(layer(ones), wanted)
+    assert SameConv2d(1, 1, 2, stride=2)(ones[:, :, :, :4]).shape == (1, 1, 2, 2)
 
 
 def test_foreign_weights_are_named(tmp_path: Path, net: FaceMeshNet) -> None:

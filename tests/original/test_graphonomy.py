@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ostec.errors import BadWeights, MissingWeights
 from ostec.original.graphonomy import Graphonomy, load_graphonomy, parse
-from ostec.original.graphonomy_graphs import CLASSES, COARSE_CLASSES, coarse_graph, fine_from_coarse, parts_graph
+from ostec.original.graphonomy_graphs import CLASSES, COARSE_CLASSES, graphs
 
 STATE = small_state()
 PICTURES = torch.rand(2, 3, 67, 80, generator=torch.Generator().manual_seed(3))
@@ -50,7 +50,7 @@ def test_everything_that_could_be_mixed_up_makes_a_difference() -> None:
 
 def test_graphs_are_those_of_the_paper() -> None:
     """By hand: one over the roots of how many neighbours both have, themselves included."""
-    parts, coarse, told = parts_graph(), coarse_graph(), fine_from_coarse()
+    parts, coarse, told = graphs().values()
     number = {name: CLASSES.index(name) for name in CLASSES}
     assert parts.shape == (20, 20) and torch.equal(parts, parts.T) and torch.equal(coarse, coarse.T)
     assert parts[0].tolist() == [1.0, *[0.0] * 19]

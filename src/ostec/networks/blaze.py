@@ -9,17 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def pad_same(x: Tensor, kernel: int, stride: int) -> Tensor:
-    """A border around [N, C, H, W] as TensorFlow's SAME puts it: the odd one goes to the right and the bottom."""
-    pads = []
-    for size in (x.shape[3], x.shape[2]):
-        total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-        pads += [total // 2, total - total // 2]
-    return F.pad(x, pads) if any(pads) else x
-
-
 class SameConv2d(nn.Conv2d):
-    """A convolution with TensorFlow's SAME padding."""
+    """A convolution with TensorFlow's SAME padding: an odd pixel of the border goes to the right and the bottom."""
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         padding = kernel // 2 if stride == 1 else 0
@@ -27,8 +18,10 @@ class SameConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """[N, in, H, W] -> [N, out, ceil(H / stride), ceil(W / stride)]."""
-        if self.stride[0] > 1:
-            input = pad_same(input, self.kernel_size[0], self.stride[0])
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        if stride > 1:
+            height, width = (max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in input.shape[2:])
+            input = F.pad(input, (width // 2, width - width // 2, height // 2, height - height // 2))
         return super().forward(input)
 
 

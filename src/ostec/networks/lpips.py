@@ -117,9 +117,6 @@ class Trunk(NamedTensors):
 class Lpips(NamedTensors):
     """The distance of a trunk and its heads. Differentiable with respect to the pictures."""
 
-    shift: Tensor
-    scale: Tensor
-
     def __init__(
         self,
         trunk: Mapping[str, Tensor],
@@ -138,8 +135,8 @@ class Lpips(NamedTensors):
         require_finite(heads, sources[1])
         for i, name in enumerate(wanted):
             self.keep(f"head{i}", heads[name].flatten())
-        self.register_buffer("shift", torch.tensor(_SHIFT)[:, None, None], persistent=False)
-        self.register_buffer("scale", torch.tensor(_SCALE)[:, None, None], persistent=False)
+        self.keep("shift", torch.tensor(_SHIFT)[:, None, None])
+        self.keep("scale", torch.tensor(_SCALE)[:, None, None])
         self.eval()
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
@@ -151,7 +148,7 @@ class Lpips(NamedTensors):
 
         Of VGG16 these are block1_conv2, block2_conv2, block3_conv3, block4_conv3 and block5_conv3 after their ReLUs.
         """
-        return self.trunk((2 * pictures - 1 - self.shift) / self.scale)
+        return self.trunk((2 * pictures - 1 - self.get("shift")) / self.get("scale"))
 
     def compare(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
         """Distances [N] of pictures whose `features` are known."""

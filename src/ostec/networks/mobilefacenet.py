@@ -42,9 +42,6 @@ _REMEDY = (
 class MobileFaceNet(NamedTensors):
     """The network, batch normalisations folded into the convolutions before them. Differentiable in the pictures."""
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, tensors: Mapping[str, Tensor], source: str = "the state dict") -> None:
         """`tensors` by upstream's names, of any width; counters of batches are left out.
 
@@ -61,14 +58,14 @@ class MobileFaceNet(NamedTensors):
             unknown = tensors.keys() - known - {f"{conv}.weight" for conv, _ in _LAYERS}
             if unknown:
                 raise ValueError(f"it has the tensor {min(unknown)!r}")
-            self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None], persistent=False)
-            self.register_buffer("std", torch.tensor(_STD)[:, None, None], persistent=False)
+            self.keep("mean", torch.tensor(_MEAN)[:, None, None])
+            self.keep("std", torch.tensor(_STD)[:, None, None])
             with torch.no_grad():
                 self(torch.zeros(1, 3, 112, 112))
 
     def forward(self, images: Tensor) -> Tensor:
         """[N, 3, 112, 112] sRGB 0..1, cut by `arcface_crop` -> embeddings [N, 128] of length 1; compare by cosine."""
-        x = F.relu6(self.conv((images - self.mean) / self.std, "conv1.0", stride=2))
+        x = F.relu6(self.conv((images - self.get("mean")) / self.get("std"), "conv1.0", stride=2))
         x = self.conv(self.conv(x, "dw_conv.depthwise").relu(), "dw_conv.pointwise").relu()
         for i, stride in enumerate(_STRIDES):
             x = self._bottleneck(x, f"features.{i}.conv", stride)

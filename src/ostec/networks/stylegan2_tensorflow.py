@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ostec.weights.pickles import NETWORK_TF, Node, array, entries
+from ostec.weights.pickles import array, entries, tf_state
 
 _MAPPING_RATE = 0.01
 """Learning-rate multiplier of the mapping network: a factor at run time."""
@@ -24,7 +24,7 @@ _NAMES = {"up": "Conv0_up", "conv": "Conv1", "rgb": "ToRGB"}
 
 def generator(network: Any) -> dict[str, Tensor]:
     """Tensors for `stylegan2.Generator`. Raises `ValueError`, `KeyError` where it is another network."""
-    state = _state(network)
+    state = tf_state(network)
     parts = entries(state["components"])
     synthesis, mapping = _variables(parts["synthesis"]), _variables(parts["mapping"])
     found = {"w_avg": _plain(_variables(network)["dlatent_avg"]), "clamp": torch.tensor(math.inf)}
@@ -61,14 +61,8 @@ def discriminator(network: Any) -> dict[str, Tensor]:
     return found
 
 
-def _state(network: Any) -> Mapping[Any, Any]:
-    if not isinstance(network, Node) or network.name != NETWORK_TF:
-        raise ValueError("it holds no TensorFlow network")
-    return entries(network.state)
-
-
 def _variables(network: Any) -> dict[str, Any]:
-    return {str(name): value for name, value in _state(network)["variables"]}
+    return {str(name): value for name, value in tf_state(network)["variables"]}
 
 
 def _styled(variables: Mapping[str, Any], stored: str, name: str, size: int) -> dict[str, Tensor]:

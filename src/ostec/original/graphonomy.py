@@ -21,14 +21,7 @@ from torch.nn import functional as F
 
 from ostec.errors import BadWeights
 from ostec.networks.named_tensors import NamedTensors
-from ostec.original.graphonomy_graphs import (
-    CLASSES,
-    COARSE_CLASSES,
-    MIRRORED,
-    coarse_graph,
-    fine_from_coarse,
-    parts_graph,
-)
+from ostec.original.graphonomy_graphs import CLASSES, COARSE_CLASSES, MIRRORED, graphs
 from ostec.weights.open import expecting
 from ostec.weights.tensors import read_weights, require_finite
 
@@ -104,7 +97,7 @@ class Graphonomy(NamedTensors):
                 self.fold(tensors, conv, norm)
             for name in (*_PLAIN, *_MATRICES):
                 self.keep(name, tensors[name])
-            for name, graph in (("fine", parts_graph()), ("coarse", coarse_graph()), ("to_fine", fine_from_coarse())):
+            for name, graph in graphs().items():
                 self.keep(name, graph)
             found = [self.get(name).shape[axis] for name, axis in _CLASS_AXES]
             if found != (wanted := [len(CLASSES), len(CLASSES), len(COARSE_CLASSES)]):

@@ -47,20 +47,19 @@ _ALIKE_1E8 = (
 """Cosines of the word vectors of the 7 coarse names and the 20 fine ones."""
 
 
-def parts_graph() -> Tensor:
-    """[20, 20]: normalised adjacency of CIHP's classes."""
-    return _normalised(torch.eye(len(CLASSES), dtype=torch.float64), _TOUCHING)
+def graphs() -> dict[str, Tensor]:
+    """By name, for CIHP's classes and the coarse ones:
 
-
-def coarse_graph() -> Tensor:
-    """[7, 7]: the same of the coarse classes, each of which counts twice for itself: it is listed as touching itself,
-    and the normalisation adds every class once more."""
-    return _normalised(2 * torch.eye(len(COARSE_CLASSES), dtype=torch.float64), _COARSE_TOUCHING)
-
-
-def fine_from_coarse() -> Tensor:
-    """[20, 7]: the weight of each coarse class for each fine one; each row sums to 1."""
-    return (torch.tensor(_ALIKE_1E8, dtype=torch.float64).T * 1e-8).softmax(dim=1).float()
+    - "fine" [20, 20] and "coarse" [7, 7]: normalised adjacency. Each coarse class counts twice for itself: it is listed
+      as touching itself, and the normalisation adds every class once more.
+    - "to_fine" [20, 7]: the weight of each coarse class for each fine one; each row sums to 1.
+    """
+    alike = torch.tensor(_ALIKE_1E8, dtype=torch.float64).T * 1e-8
+    return {
+        "fine": _normalised(torch.eye(len(CLASSES), dtype=torch.float64), _TOUCHING),
+        "coarse": _normalised(2 * torch.eye(len(COARSE_CLASSES), dtype=torch.float64), _COARSE_TOUCHING),
+        "to_fine": alike.softmax(dim=1).float(),
+    }
 
 
 def _normalised(itself: Tensor, touching: tuple[tuple[int, int], ...]) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ostec.networks.lpips import Lpips
 from ostec.weights.open import expecting, read_stored
-from ostec.weights.pickles import NETWORK_TF, Node, entries, floats
+from ostec.weights.pickles import Node, entries, floats, tf_state
 
 _PLACES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 """Of the convolutions among torchvision's `features`."""
@@ -66,12 +66,10 @@ def _of_pickle(network: Node) -> tuple[Convolutions, list[Tensor]]:
 
 def _variables(network: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
     """(name, value) of a network and of those it is made of, in the order in which they were made."""
-    if not isinstance(network, Node) or network.name != NETWORK_TF:
-        raise ValueError("it holds no TensorFlow network")
+    state = tf_state(network)
     if id(network) in seen:
         raise ValueError("a network is part of two others")
     seen.add(id(network))
-    state = entries(network.state)
     for part in entries(state.get("components") or {}).values():
         yield from _variables(part, seen)
     yield from ((str(name), value) for name, value in state["variables"])

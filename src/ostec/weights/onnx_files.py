@@ -15,7 +15,7 @@ from torch import Tensor
 from ostec.errors import BadWeights
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, TensorProto
+    from onnx import GraphProto
 
 _FLOAT = 1
 """`TensorProto.DataType`."""
@@ -40,7 +40,17 @@ def parse_onnx(data: bytes, source: str) -> GraphProto:
 
 def onnx_tensors(graph: GraphProto) -> dict[str, Tensor]:
     """Name -> numbers of a graph's tensors. Raises `ValueError` for those outside of the file or not of float32."""
-    return {tensor.name: _tensor(tensor) for tensor in graph.initializer}
+    found = {}
+    for stored in graph.initializer:
+        if stored.data_location or stored.external_data:
+            raise ValueError(f"the numbers of {stored.name!r} are in another file")
+        if stored.data_type != _FLOAT:
+            raise ValueError(f"the tensor {stored.name!r} is not of float32")
+        raw = np.frombuffer(stored.raw_data, "<f4") if stored.raw_data else np.array(stored.float_data)
+        if any(n < 0 for n in stored.dims) or math.prod(stored.dims) != len(raw):
+            raise ValueError(f"the tensor {stored.name!r} of shape {list(stored.dims)} has {len(raw)} numbers")
+        found[stored.name] = torch.from_numpy(raw.astype(np.float32).reshape(tuple(stored.dims)))
+    return found
 
 
 def _structure(message: memoryview, place: tuple[int, ...], before: int) -> int:
@@ -75,14 +85,3 @@ def _varint(message: memoryview, at: int) -> tuple[int, int]:
         value |= (message[at] & 127) << shift
         shift, at = shift + 7, at + 1
     return value | message[at] << shift, at + 1
-
-
-def _tensor(stored: TensorProto) -> Tensor:
-    if stored.data_location or stored.external_data:
-        raise ValueError(f"the numbers of {stored.name!r} are in another file")
-    if stored.data_type != _FLOAT:
-        raise ValueError(f"the tensor {stored.name!r} is not of float32")
-    numbers = np.frombuffer(stored.raw_data, "<f4") if stored.raw_data else np.array(stored.float_data, np.float32)
-    if any(n < 0 for n in stored.dims) or math.prod(stored.dims) != len(numbers):
-        raise ValueError(f"the tensor {stored.name!r} of shape {list(stored.dims)} has {len(numbers)} numbers")
-    return torch.from_numpy(numbers.astype(np.float32).reshape(tuple(stored.dims)))

@@ -135,6 +135,13 @@ def attributes(value: Any) -> Mapping[str, Any]:
     raise ValueError(f"points or a mesh of menpo's were expected, not {_kind(value)}")
 
 
+def tf_state(network: Any) -> Mapping[Any, Any]:
+    """What a network of NVIDIA's TensorFlow code holds: `variables` and, if it is made of others, `components`."""
+    if not isinstance(network, Node) or network.name != NETWORK_TF:
+        raise ValueError("it holds no TensorFlow network")
+    return entries(network.state)
+
+
 def number(value: Any) -> float:
     """A Python or numpy number."""
     if isinstance(value, Node) and value.name.endswith(".multiarray.scalar"):
