@@ -155,7 +155,7 @@ def main(arguments: list[str] | None = None) -> None:
     faces = read_faces(options.faces, generator.resolution).to(options.device)
     encoder = new_encoder(generator, options.channels, seed=0).to(options.device)
     train(encoder, generator, faces, options.steps, options.batch)
-    tensors = {name: t.detach().half().cpu().contiguous() for name, t in encoder.tensors().items()}
+    tensors = {name: t.detach().half().cpu().contiguous() for name, t in encoder.state_dict().items()}
     save_file(tensors, options.out, {"format": "ostec face encoder"})
     print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB, {(time.perf_counter() - start) / 60:.0f} minutes")
 

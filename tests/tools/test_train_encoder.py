@@ -63,7 +63,7 @@ def test_the_command_writes_what_the_package_loads(tmp_path: Path) -> None:
 def test_it_is_as_small_as_promised() -> None:
     tensors = generator_tensors(128, channels=4, width=240, z=240)
     encoder = new_encoder(Generator(tensors), 1.0, seed=0, samples=8)
-    assert 4 < 2 * sum(t.numel() for t in encoder.tensors().values()) / 1e6 <= 8
+    assert 4 < 2 * sum(t.numel() for t in encoder.state_dict().values()) / 1e6 <= 8
 
 
 def test_damage_leaves_what_a_view_knows_and_hides_the_rest() -> None:

@@ -46,12 +46,13 @@ def encode_glb(shape: Shape, texture_png: bytes, name: str = "head", extras: Map
         _accessor(3, index_type[0], triangles.size, "SCALAR"),
     ]
     views, binary = _buffer_views(blobs)
+    attributes = {"POSITION": 0, "NORMAL": 1, "TEXCOORD_0": 2}
     document = {
         "asset": {"version": "2.0", "generator": f"ostec {__version__}", **({"extras": extras} if extras else {})},
         "scene": 0,
         "scenes": [{"nodes": [0]}],
         "nodes": [{"mesh": 0, "name": name}],
-        "meshes": [{"name": name, "primitives": [_PRIMITIVE]}],
+        "meshes": [{"name": name, "primitives": [{"attributes": attributes, "indices": 3, "material": 0}]}],
         "accessors": accessors,
         "bufferViews": views,
         "buffers": [{"byteLength": len(binary)}],
@@ -67,7 +68,6 @@ def split_at_seams(topology: Topology) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return pairs // count, pairs % count, triangles.reshape(-1, 3)
 
 
-_PRIMITIVE = {"attributes": {"POSITION": 0, "NORMAL": 1, "TEXCOORD_0": 2}, "indices": 3, "material": 0}
 _MATERIAL = {
     "extensionsUsed": ["KHR_materials_unlit"],
     "materials": [

@@ -24,7 +24,12 @@ def read_mesh(path: Path, needs_texture: bool = False) -> Mesh:
     `rgb` is its texture, or None where it has none, or several, or one that cannot be read; with `needs_texture` these
     are errors. Raises `BadGeometry`, and `BadPhoto` for the texture.
     """
-    _check_file(path)
+    if path.suffix.lower() not in (".obj", ".glb"):
+        raise BadGeometry(f"{path}: not an .obj or .glb file. Export the mesh as one of them.")
+    if not path.is_file():
+        raise BadGeometry(f"{path}: no such file. Check the spelling.")
+    if path.stat().st_size > MAX_BYTES:
+        raise BadGeometry(f"{path}: {path.stat().st_size >> 20} MB are more than {MAX_BYTES >> 20}. Decimate the mesh.")
     try:
         parts = parse_obj(path.read_bytes(), path.parent) if path.suffix.lower() == ".obj" else _from_glb(path)
     except Exception as error:  # trimesh lets through whatever its parsers meet in a broken file
@@ -41,15 +46,6 @@ def plain_shape(vertices: Tensor, faces: Tensor, uv: Tensor, uv_faces: Tensor) -
     """A mesh of which no landmarks are known, all of it to be painted."""
     unknown, everywhere = torch.zeros(0, dtype=torch.int64), torch.ones(len(vertices), dtype=torch.bool)
     return Shape(vertices, Topology(faces, uv, uv_faces, unknown, everywhere, None, "mesh"))
-
-
-def _check_file(path: Path) -> None:
-    if path.suffix.lower() not in (".obj", ".glb"):
-        raise BadGeometry(f"{path}: not an .obj or .glb file. Export the mesh as one of them.")
-    if not path.is_file():
-        raise BadGeometry(f"{path}: no such file. Check the spelling.")
-    if path.stat().st_size > MAX_BYTES:
-        raise BadGeometry(f"{path}: {path.stat().st_size >> 20} MB are more than {MAX_BYTES >> 20}. Decimate the mesh.")
 
 
 def _from_glb(path: Path) -> MeshFile:

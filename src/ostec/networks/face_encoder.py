@@ -84,10 +84,6 @@ class FaceEncoder(nn.Module):
         differs = torch.einsum("ne,lwe->nlw", x, self.out["weight"])
         return self.w_avg + self.w_std * (linear[:, None] + differs)
 
-    def tensors(self) -> dict[str, Tensor]:
-        """What such an encoder is made of."""
-        return self.state_dict()
-
 
 def _resized(pictures: Tensor, size_px: int) -> Tensor:
     size = pictures.shape[-1]

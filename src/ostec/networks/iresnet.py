@@ -37,23 +37,20 @@ class IResNet(NamedTensors):
             for index in range(sum(f"layer{stage}.{i}.conv1.weight" in tensors for i in range(100)))
         ]
         with expecting("an IResNet", source, ""):
-            self._keep(tensors)
+            self.fold(tensors, "conv1", "bn1")
+            self.fold(tensors, "fc", "features")
+            for block in self.blocks:
+                self.fold(tensors, f"{block}.conv1", f"{block}.bn2")
+                self.fold(tensors, f"{block}.conv2", f"{block}.bn3")
+                if f"{block}.downsample.0.weight" in tensors:
+                    self.fold(tensors, f"{block}.downsample.0", f"{block}.downsample.1")
+            norms = [
+                f"{norm}.{part}" for norm in ("bn2", *(f"{block}.bn1" for block in self.blocks)) for part in NORM_PARTS
+            ]
+            for name in (*norms, "prelu.weight", *(f"{block}.prelu.weight" for block in self.blocks)):
+                self.keep(name, tensors[name])
             with torch.no_grad():
                 self(torch.zeros(1, 3, _SIDE_PX, _SIDE_PX))
-
-    def _keep(self, tensors: Mapping[str, Tensor]) -> None:
-        self.fold(tensors, "conv1", "bn1")
-        self.fold(tensors, "fc", "features")
-        for block in self.blocks:
-            self.fold(tensors, f"{block}.conv1", f"{block}.bn2")
-            self.fold(tensors, f"{block}.conv2", f"{block}.bn3")
-            if f"{block}.downsample.0.weight" in tensors:
-                self.fold(tensors, f"{block}.downsample.0", f"{block}.downsample.1")
-        norms = [
-            f"{norm}.{part}" for norm in ("bn2", *(f"{block}.bn1" for block in self.blocks)) for part in NORM_PARTS
-        ]
-        for name in (*norms, "prelu.weight", *(f"{block}.prelu.weight" for block in self.blocks)):
-            self.keep(name, tensors[name])
 
     def forward(self, pictures: Tensor) -> Tensor:
         """[N, 3, 112, 112] sRGB 0..1, cut by `arcface_crop` -> embeddings [N, E] of length 1; compare by cosine."""

@@ -69,11 +69,6 @@ _MATRICES = (
     "target_graph_2_fea.node_fea_for_hidden",
     "target_graph_2_fea.weight",
 )
-_CLASS_AXES = (
-    ("semantic.weight", 0),
-    ("target_featuremap_2_graph.pre_fea", -1),
-    ("source_featuremap_2_graph.pre_fea", -1),
-)
 _WITHOUT_INFLUENCE = ("source_graph_conv3.weight", "target_graph_2_fea.node_fea_for_res", "transpose_graph.adj")
 """In every file, and never trained: `adj` is whatever lay in memory, perhaps not even numbers."""
 
@@ -99,7 +94,8 @@ class Graphonomy(NamedTensors):
                 self.keep(name, tensors[name])
             for name, graph in graphs().items():
                 self.keep(name, graph)
-            found = [self.get(name).shape[axis] for name, axis in _CLASS_AXES]
+            shares = [self.get(f"{graph}_featuremap_2_graph.pre_fea") for graph in ("target", "source")]
+            found = [len(self.get("semantic.weight")), *(share.shape[-1] for share in shares)]
             if found != (wanted := [len(CLASSES), len(CLASSES), len(COARSE_CLASSES)]):
                 raise ValueError(f"it has {found} classes, pixels', fine and coarse, instead of {wanted}")
             with torch.no_grad():

@@ -10,7 +10,7 @@ import json
 import mmap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,17 +22,10 @@ _HEAP = b"GCOL\x01\0\0\0"
 """What a heap of strings begins with ("HDF5 File Format Specification", III.E)."""
 
 
-class KerasFile(NamedTuple):
-    """What a model file holds."""
+def read_keras(path: Path, remedy: str) -> tuple[Mapping[str, Any], Mapping[str, Mapping[str, Tensor]]]:
+    """The model in a file: (its `class_name` and `config`, outermost layer -> name -> weight).
 
-    config: Mapping[str, Any]
-    """`class_name` and `config` of the model."""
-    weights: Mapping[str, Mapping[str, Tensor]]
-    """Outermost layer -> name -> weight."""
-
-
-def read_keras(path: Path, remedy: str) -> KerasFile:
-    """The model in a file. Weights are float32 and finite. `remedy` ends the messages of errors.
+    Weights are float32 and finite. `remedy` ends the messages of errors.
 
     Takes little more memory than the file has bytes: links to other files, packed numbers, and shapes that the file is
     too short for are refused. Raises `MissingWeights`, `BadWeights`.
@@ -50,7 +43,7 @@ def read_keras(path: Path, remedy: str) -> KerasFile:
             for path_in_file, tensor in reader.arrays(reader.child(file, "model_weights")):
                 layer, _, name = path_in_file.partition("/")
                 weights.setdefault(layer, {})[name] = tensor
-        return KerasFile(json.loads(_longest_string(path)), weights)
+        return json.loads(_longest_string(path)), weights
     except Exception as error:  # the library raises whatever its parser does
         reason = str(error) or type(error).__name__
         raise BadWeights(f"{path} is truncated, or is not a model file of Keras: {reason}. {remedy}") from error

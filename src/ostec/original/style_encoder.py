@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ostec.networks.named_tensors import NamedTensors
-from ostec.original.keras_files import KerasFile, read_keras
+from ostec.original.keras_files import read_keras
 from ostec.original.keras_resnet import Layer, input_px, read_layers, require, split_trunk
 from ostec.weights.open import expecting
 
@@ -46,13 +47,14 @@ _REMEDY = "It comes with the models of https://github.com/barisgecer/OSTeC; see 
 class StyleEncoder(NamedTensors):
     """Pictures to latents. Raises `ValueError`, `KeyError`, `RuntimeError` where the file holds another network."""
 
-    def __init__(self, file: KerasFile) -> None:
+    def __init__(self, config: Mapping[str, Any], weights: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """`config`, `weights`: as `read_keras` gives them."""
         super().__init__()
-        layers = read_layers(file.config, file.weights)
+        layers = read_layers(config, weights)
         self._input_px = input_px(layers)
         self.trunk, self._head = split_trunk(layers)
         used = sum(len(layer.weights) for layer in layers)
-        stored = sum(len(weights) for weights in file.weights.values())
+        stored = sum(len(stored) for stored in weights.values())
         if used != stored:
             raise ValueError(f"it has {stored} weights, of which {used} belong to its layers")
         before = layers[-len(self._head) - 1].name
@@ -120,4 +122,4 @@ def _sides(target: list[int], x: Tensor) -> list[int]:
 def load_style_encoder(path: Path) -> StyleEncoder:
     """The encoder in a Keras 2 model file. Raises `MissingWeights`, `BadWeights`."""
     with expecting("a style encoder that can be read", path, _REMEDY):
-        return StyleEncoder(read_keras(path, _REMEDY))
+        return StyleEncoder(*read_keras(path, _REMEDY))

@@ -21,7 +21,7 @@ from ostec.errors import BadWeights, MissingWeights
 from ostec.weights.archives import entries_of, read_entry
 from ostec.weights.onnx_files import parse_onnx
 from ostec.weights.pickles import unpickle, wrapped
-from ostec.weights.torchscript_files import is_script, read_script
+from ostec.weights.torchscript_files import MARK, read_script
 
 _LARGEST_BYTES = 4 << 30
 _ZIP, _OLD_TORCH = b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -89,7 +89,8 @@ def _check_zip(path: Path) -> bool:
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
-        script, entries = is_script(archive), entries_of(archive, str(path))
+        entries = entries_of(archive, str(path))
+        script = any(name.endswith(MARK) for name in entries)
         unpacked = sum(entry.file_size for name, entry in entries.items() if not (script and "/code/" in name))
         if unpacked > path.stat().st_size:
             raise BadWeights(f"{path} unpacks to more than its own size, which no weight file does.")

@@ -17,18 +17,15 @@ from torch import Tensor
 from ostec.weights.archives import read_entry
 from ostec.weights.pickles import Node, tensor, unpickle
 
-_MARK, _TREE = "/constants.pkl", "/data.pkl"
+MARK = "/constants.pkl"
+"""How the name of a file ends that `torch.jit.save` alone writes."""
+_TREE = "/data.pkl"
 _KINDS = {
     "torch.FloatStorage": torch.float32,
     "torch.DoubleStorage": torch.float64,
     "torch.HalfStorage": torch.float16,
     "torch.LongStorage": torch.int64,
 }
-
-
-def is_script(archive: zipfile.ZipFile) -> bool:
-    """Whether `torch.jit.save` wrote it."""
-    return any(name.endswith(_MARK) for name in archive.namelist())
 
 
 def read_script(path: Path) -> dict[str, Tensor]:
