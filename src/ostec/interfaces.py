@@ -1,4 +1,4 @@
-"""The plug-in points: one protocol with one method each, and the box of parts the pipeline is handed."""
+"""The plug-in points: functions, protocols with one or a few methods, and the parts that the pipeline is given."""
 
 from __future__ import annotations
 
