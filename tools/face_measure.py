@@ -1,0 +1,175 @@
+"""How well a face network finds the points of a scanned head that is turned away, by yaw.
+
+python tools/face_measure.py SCAN.glb NET.safetensors [--pitch -30 0 30] [--json FILE]
+
+The truth: what the network sees in the picture from the front lies on the scan, and where that is in every other
+picture follows from the camera. The network starts from the true box of the points and goes on from its own points.
+Printed by yaw: rotation error in degrees, of the points against the scan's; error of the points that can be seen, in
+% of the distance of the eyes' outer corners; presence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from face_heads import MESH_POINTS, mirror_map
+from torch import Tensor
+
+from ostec.bench.scan import LIGHTS, Scan, load_scan
+from ostec.geometry.align import similarity as fit_similarity
+from ostec.geometry.camera import angles_deg, to_clip, to_pixels
+from ostec.geometry.raster import rasterise
+from ostec.geometry.render import render
+from ostec.geometry.warp import apply_affine, invert_affine, similarity, warp
+from ostec.heads.facemesh import load_facemesh_model
+from ostec.interfaces import Parts
+from ostec.networks.face import INPUT_PX, FaceNet, load_face_net
+from ostec.networks.facemesh_net import CROP_PER_BOX, EYE_CORNERS, load_facemesh_net, mesh_points
+from ostec.pipeline import find_faces
+from ostec.types import Camera, Photo
+
+YAWS_DEG = tuple(range(-90, 91, 15))
+GREYS = {"flat": 0.6, "left light": 0.15}
+"""Light -> background."""
+_HIDDEN_M = 0.004
+_ROUNDS = 2
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the network made of one picture."""
+
+    yaw_deg: float
+    pitch_deg: float
+    light: str
+    rotation_error_deg: float
+    yaw_error_deg: float
+    error_percent: float
+    presence: float
+
+
+def look(net: FaceNet, rgb: Tensor, start: Tensor, mirror: Tensor) -> tuple[Tensor, float]:
+    """Points [P, 3] in px of the picture and the presence logit, from a crop about points `start` [N, 2]: its own
+    about the next, and the mean over a crop and its mirror picture. The picture's upright counts, so roll is 0."""
+    points, logit = start, 0.0
+    for _ in range(_ROUNDS):
+        low, high = points[:MESH_POINTS, :2].amin(dim=0), points[:MESH_POINTS, :2].amax(dim=0)
+        side_px = CROP_PER_BOX * float((high - low).max())
+        crop_from_photo = similarity((low + high) / 2, side_px, 0.0, INPUT_PX)
+        crop = warp(rgb, crop_from_photo, (INPUT_PX, INPUT_PX))
+        with torch.inference_mode():
+            both, logits = net(torch.stack([crop, crop.flip(-1)]))
+        mirrored = both[1, mirror]
+        mirrored[:, 0] = INPUT_PX - mirrored[:, 0]
+        mean = (both[0] + mirrored) / 2
+        xy = apply_affine(invert_affine(crop_from_photo), mean[:, :2])
+        points, logit = torch.cat([xy, mean[:, 2:] * (side_px / INPUT_PX)], dim=1), float(logits.mean())
+    return points, logit
+
+
+def picture(scan: Scan, camera: Camera, light: str, parts: Parts) -> Tensor:
+    """[3, H, W]: the scan under a light before a plain background."""
+    image, covered = render(scan.head, scan.lit(LIGHTS[light], parts), camera, parts.rasterise)
+    return torch.where(covered, image, torch.tensor(GREYS[light]))
+
+
+def on_scan(scan: Scan, points_px: Tensor, camera: Camera, parts: Parts) -> Tensor:
+    """[N, 3]: what of the head is seen at points [N, 2]; NaN beside it."""
+    where, covered = scan.pictured(camera, parts)
+    x, y = points_px.floor().long().T
+    x, y = x.clamp(0, camera.size[1] - 1), y.clamp(0, camera.size[0] - 1)
+    return torch.where(covered[y, x], where[:, y, x], torch.nan).T
+
+
+def visible(points: Tensor, scan: Scan, camera: Camera, parts: Parts) -> Tensor:
+    """[N] bool: nothing of the head hides these points of it."""
+    shown = on_scan(scan, to_pixels(points, camera), camera, parts)
+    depth, nearest = to_clip(points, camera)[:, 3], to_clip(shown, camera)[:, 3]
+    return depth < nearest + _HIDDEN_M
+
+
+def measure(scan: Scan, net: FaceNet, parts: Parts, mirror: Tensor, pitches: list[float]) -> list[Seen]:
+    """Every yaw, pitch and light."""
+    front = scan.camera(0.0, 0.0)
+    photo = Photo(picture(scan, front, "flat", parts), "the scan from the front")
+    start, _ = mesh_points(load_facemesh_net(), photo, find_faces(photo, parts)[0])
+    found, _ = look(net, photo.rgb, start[:, :2], mirror)
+    truth = on_scan(scan, found[:MESH_POINTS, :2], front, parts)
+    there = truth.isfinite().all(dim=1)
+    weights = load_facemesh_model().pose_weights.double() * there
+    unit_m = float((truth[EYE_CORNERS[0]] - truth[EYE_CORNERS[1]]).norm())
+    rows = []
+    for light in GREYS:
+        for pitch in pitches:
+            for yaw in YAWS_DEG:
+                camera = scan.camera(float(yaw), pitch)
+                true_px = to_pixels(truth[there], camera)
+                points, logit = look(net, picture(scan, camera, light, parts), true_px, mirror)
+                shown = there.clone()
+                shown[there] = visible(truth[there], scan, camera, parts)
+                miss_px = (points[:MESH_POINTS, :2] - to_pixels(truth, camera))[shown].norm(dim=1)
+                px_per_m = float(camera.K[0, 0] / camera.t[2])
+                _, R, _ = fit_similarity(truth[there].double(), points[:MESH_POINTS][there].double(), weights[there])
+                error, yaw_error = rotation_error_deg(R, camera.R)
+                miss = 100 * float(miss_px.mean()) / (unit_m * px_per_m)
+                rows.append(Seen(yaw, pitch, light, error, yaw_error, miss, logit))
+    return rows
+
+
+def rotation_error_deg(R: Tensor, truth: Tensor) -> tuple[float, float]:
+    """(Angle between two rotations [3, 3], difference of their yaws)."""
+    cosine = (float((R.double() @ truth.double().T).trace()) - 1) / 2
+    angle = math.degrees(math.acos(max(-1.0, min(1.0, cosine))))
+    return angle, angles_deg(R)[1] - angles_deg(truth)[1]
+
+
+def table(rows: list[Seen]) -> str:
+    """Medians by yaw and pitch."""
+    lines = ["  yaw pitch  rotation error  yaw error  points  presence"]
+    for pitch in sorted({row.pitch_deg for row in rows}):
+        for yaw in YAWS_DEG:
+            some = [row for row in rows if (row.yaw_deg, row.pitch_deg) == (yaw, pitch)]
+            names = ("rotation_error_deg", "yaw_error_deg", "error_percent", "presence")
+            a, b, c, d = (float(np.median([getattr(row, name) for row in some])) for name in names)
+            lines.append(f"{yaw:5.0f} {pitch:5.0f}  {a:13.1f}  {b:9.1f}  {c:5.1f}%  {d:8.1f}")
+    return "\n".join(lines)
+
+
+def scan_parts() -> Parts:
+    """The rasteriser is all of the parts that pictures of a scan need."""
+    import ostec
+
+    return ostec.load_parts(completer="mirror", reconstructor="mediapipe", device="cpu")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scan", type=Path)
+    parser.add_argument("net", type=Path)
+    parser.add_argument("--pitch", type=float, nargs="+", default=[0.0])
+    parser.add_argument("--json", type=Path, default=None)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    net = load_face_net(options.net)
+    mirror = full_mirror(net)
+    rows = measure(load_scan(options.scan), net, scan_parts(), mirror, options.pitch)
+    print(table(rows))
+    if options.json:
+        options.json.write_text(json.dumps([vars(row) for row in rows], indent=1))
+
+
+def full_mirror(net: FaceNet) -> Tensor:
+    """[P] int64: `mirror_map`, and the added points, which come in pairs, right before left."""
+    known = mirror_map(load_facemesh_net())
+    added = torch.arange(len(known), net.points.out_channels // 3)
+    return torch.cat([known, len(known) + ((added - len(known)) ^ 1)])
+
+
+if __name__ == "__main__":
+    main()
