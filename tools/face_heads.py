@@ -26,6 +26,7 @@ from torch import Tensor
 import ostec
 from ostec.files.photos import load_photo
 from ostec.geometry.warp import apply_affine, invert_affine, similarity, warp
+from ostec.masking.selfie import load_selfie_net, person_mask
 from ostec.networks.face import INPUT_PX, FaceNet, load_face_net
 from ostec.networks.facemesh_net import FaceMeshNet, landmark_square, load_facemesh_net, mesh_points
 from ostec.settings import Settings
@@ -61,6 +62,8 @@ class CachedHead:
     """[M, M]: 255 = this person, hair and clothes included."""
     mask_from_photo: NDArray[np.float32]
     """[2, 3], px."""
+    person_in_photo: NDArray[np.uint8]
+    """[256, 256]: the same as `person`, of the photo as a whole, stretched to a square."""
     seen: float
     """Share of the texture that the photo shows."""
 
@@ -100,7 +103,7 @@ class HeadMaker:
     def __init__(self, weights: Path, facemesh: Path) -> None:
         self.parts = ostec.load_parts(completer="prior", reconstructor="ict", device="cpu", weights_dir=weights)
         self.first, self.second = load_facemesh_net(), load_face_net(facemesh)
-        self.mirror = mirror_map(self.first)
+        self.selfie, self.mirror = load_selfie_net(), mirror_map(self.first)
 
     def __call__(self, path: Path) -> dict[str, NDArray] | None:
         """None where the portrait is of no use here."""
@@ -127,6 +130,7 @@ class HeadMaker:
             "skin": _bytes(skin.alpha),
             "person": _bytes(skin.person),
             "mask_from_photo": skin.mask_from_photo.numpy().astype(np.float32),
+            "person_in_photo": _bytes(person_mask(self.selfie, photo.rgb)),
             "seen": np.array(float((result.seen.confidence >= TRUSTED).float().mean())),
         }
 
@@ -160,6 +164,7 @@ def read_head(path: Path) -> CachedHead | None:
         skin=a["skin"],
         person=a["person"],
         mask_from_photo=a["mask_from_photo"],
+        person_in_photo=a["person_in_photo"],
         seen=float(a["seen"]),
     )
 

@@ -24,7 +24,6 @@ from torch import Tensor
 from ostec.bench.scan import LIGHTS, Scan, load_scan
 from ostec.geometry.align import similarity as fit_similarity
 from ostec.geometry.camera import angles_deg, to_clip, to_pixels
-from ostec.geometry.raster import rasterise
 from ostec.geometry.render import render
 from ostec.geometry.warp import apply_affine, invert_affine, similarity, warp
 from ostec.heads.facemesh import load_facemesh_model

@@ -61,11 +61,15 @@ class PartDecoder(nn.Module):
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Features, finest first, each half the size of the one before -> logits [N, parts, 2H, 2W]."""
+        return F.interpolate(self.coarse(features), scale_factor=2.0, mode="bilinear", align_corners=False)
+
+    def coarse(self, features: list[Tensor]) -> Tensor:
+        """The logits at the size of the finest features, [N, parts, H, W]."""
         x = self.lateral[-1](features[-1])
         for k in reversed(range(len(self.mix))):
             x = F.interpolate(x, scale_factor=2.0, mode="nearest") + self.lateral[k](features[k])
             x = x + self.mix[k](x)
-        return F.interpolate(self.out(x), scale_factor=2.0, mode="bilinear", align_corners=False)
+        return self.out(x)
 
 
 class FaceNet(nn.Module):
