@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from face_geometry import ADDED_PAIRS, Array, FaceShape, Placed, load_shape
+from face_geometry import Array, FaceShape, Placed, load_shape
 from face_heads import MESH_POINTS, CachedHead, read_head
-from face_occluders import clothes, face_mask, glasses, hair, hair_colour, hand, hat, noise, strands, thing
+from face_occluders import clothes, face_mask, glasses, hair, hair_colour, hand, hat, strands, thing
 from face_scene import (
     IGNORE,
     PICTURE_PX,

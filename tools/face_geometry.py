@@ -145,7 +145,7 @@ class FaceShape:
         for region, label in (("lips", "lips"), ("brows", "brow")):
             vertex[known[model.regions[region].numpy()[nearest]]] = PARTS.index(label)
         vertex[self._ear_vertices()] = PARTS.index("ear")
-        return vertex
+        return np.maximum(vertex, vertex[self.mirror])
 
     def _labels(self) -> NDArray[np.uint8]:
         """[F]: index into `PARTS`."""

@@ -11,29 +11,26 @@ there are by then. On one machine and from one state the steps are always the sa
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import math
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from face_data import IGNORE
 from face_geometry import ADDED_PAIRS, FaceShape, load_shape
 from face_heads import MESH_POINTS
-from face_scene import COVERED, HIDDEN, NET_PX, PICTURE_PX, VISIBLE
-from numpy.typing import NDArray
-from PIL import Image
+from face_measure import full_mirror
+from face_pictures import Batch, Pictures
+from face_scene import COVERED, HIDDEN, IGNORE, VISIBLE
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from ostec.networks.face import INPUT_PX, PARTS, FaceNet
+from ostec.networks.face import PARTS, FaceNet
 
 DECODER_WIDTH, LEVELS = 32, 5
 _RATE, _NEW_RATE, _DECAY, _WARM_UP = 4e-4, 1.5e-3, 1e-4, 100
@@ -43,135 +40,7 @@ _PARTS_SHARE = 0.34
 """Share of each batch that the part map is learnt from, at half the size: it takes most of the time."""
 _SEEN_WEIGHTS = {HIDDEN: 0.4, COVERED: 0.7, VISIBLE: 1.0}
 _CLASS_WEIGHTS = (0.5, 0.7, 2.0, 1.0, 2.0, 2.5, 2.0, 0.8, 2.5, 1.2)
-_ROLL_DEG, _SCALE, _SHIFT = 10.0, 0.12, 0.05
-"""Spread of the crop: roll, log of its side, its centre over its side."""
-_EYES = (33, 263)
-_YAW_BINS = (0, 15, 30, 45, 60, 75, 95)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Crops and what they show; px of the crop."""
-
-    crops: Tensor
-    """[N, 3, 256, 256], 0..1."""
-    parts: Tensor
-    """[N, 256, 256] int64, `IGNORE` where nobody knows."""
-    points: Tensor
-    """[N, P, 3]."""
-    seen: Tensor
-    """[N, P]."""
-    present: Tensor
-    """[N] bool."""
-    unit_px: Tensor
-    """[N]: the distance of the outer corners of the eyes, as seen from the front."""
-    yaw_deg: Tensor
-    """[N]."""
-
-
-class Shard:
-    """A file of pictures, kept packed."""
-
-    def __init__(self, path: Path) -> None:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        self._files = {
-            name: np.split(arrays.pop(name), arrays.pop(ends)[:-1])
-            for name, ends in (("pictures", "picture_ends"), ("parts", "parts_ends"))
-        }
-        self.arrays = arrays
-
-    def __len__(self) -> int:
-        return len(self.arrays["points"])
-
-    def picture(self, name: str, k: int) -> NDArray[np.uint8]:
-        """[S, S, 3] or [S, S]."""
-        return np.asarray(Image.open(io.BytesIO(self._files[name][k].tobytes())))
-
-
-class Pictures:
-    """All shards of a folder; looks for new ones when asked to."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self._shards = folder, dict[str, Shard]()
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Raises `SystemExit` where there is none."""
-        for path in sorted(self.folder.glob("*.npz")):
-            if path.name not in self._shards:
-                self._shards[path.name] = Shard(path)
-        self._places = [(shard, k) for shard in self._shards.values() for k in range(len(shard))]
-        if not self._places:
-            raise SystemExit(f"{self.folder} holds no shards; make some with tools/face_data.py.")
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def batch(self, which: list[int], draw: torch.Generator | None, mirror: Tensor) -> Batch:
-        """Cropped and mirrored at random; with `draw` None neither, the usual crop."""
-        rows = [self._places[n] for n in which]
-        pictures, parts = ([shard.picture(name, k) for shard, k in rows] for name in ("pictures", "parts"))
-        arrays = {name: torch.from_numpy(np.stack([s.arrays[name][k] for s, k in rows])) for name in rows[0][0].arrays}
-        rgb = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
-        label = torch.from_numpy(np.stack(parts))[:, None].float()
-        crops, label, points = _cropped(rgb, label, arrays["points"], _affines(len(rows), draw))
-        unit_px = _units(arrays)
-        seen, yaw_deg = arrays["seen"], _yaws_deg(arrays["R"])
-        if draw is not None:
-            flip = torch.rand(len(rows), generator=draw) < 0.5
-            crops[flip], label[flip] = crops[flip].flip(-1), label[flip].flip(-1)
-            other = points[:, mirror].clone()
-            other[..., 0] = INPUT_PX - other[..., 0]
-            points = torch.where(flip[:, None, None], other, points)
-            seen = torch.where(flip[:, None], seen[:, mirror], seen)
-            crops = _recoloured(crops, draw)
-        return Batch(crops, label[:, 0].long(), points, seen, arrays["present"], unit_px, yaw_deg)
-
-
-def _affines(count: int, draw: torch.Generator | None) -> Tensor:
-    """[N, 2, 3]: px of the crop -> px of the picture."""
-    normal = torch.zeros(count, 4) if draw is None else torch.randn(count, 4, generator=draw)
-    angle = torch.deg2rad(_ROLL_DEG * normal[:, 0])
-    scale = NET_PX / INPUT_PX * (_SCALE * normal[:, 1]).exp()
-    turn = torch.stack([torch.cos(angle), -torch.sin(angle), torch.sin(angle), torch.cos(angle)], 1).view(-1, 2, 2)
-    linear = turn * scale[:, None, None]
-    centre = PICTURE_PX / 2 + _SHIFT * NET_PX * normal[:, 2:]
-    return torch.cat([linear, (centre - linear.sum(dim=2) * INPUT_PX / 2)[..., None]], dim=2)
-
-
-def _cropped(rgb: Tensor, label: Tensor, points: Tensor, affines: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Pictures, labels and points seen in crops."""
-    axis = torch.arange(INPUT_PX) + 0.5
-    place = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1)
-    at = torch.einsum("hwk,nck->nhwc", place, affines[:, :, :2]) + affines[:, None, None, :, 2]
-    grid = at * (2 / PICTURE_PX) - 1
-    crops = F.grid_sample(rgb, grid, "bilinear", "border", align_corners=False)
-    inside = (grid.abs() <= 1).all(dim=-1)[:, None]
-    label = torch.where(inside, F.grid_sample(label, grid, "nearest", "border", align_corners=False), float(IGNORE))
-    back = torch.linalg.inv(affines[:, :, :2])
-    xy = torch.einsum("nck,npk->npc", back, points[..., :2] - affines[:, None, :, 2])
-    z = points[..., 2:] * back.det().sqrt()[:, None, None]
-    return crops, label, torch.cat([xy, z], dim=2)
-
-
-def _units(arrays: Mapping[str, Tensor]) -> Tensor:
-    """[N] px of the usual crop: length in 3D of the line between the outer corners of the eyes."""
-    a, b = (arrays["points"][:, k] for k in _EYES)
-    return (a - b).norm(dim=1) * (INPUT_PX / NET_PX)
-
-
-def _yaws_deg(R: Tensor) -> Tensor:
-    return torch.rad2deg(torch.asin(R[:, 2, 0].clamp(-1, 1)))
-
-
-def _recoloured(crops: Tensor, draw: torch.Generator) -> Tensor:
-    """Brightness, contrast and colour a little off; here and there a patch of one colour."""
-    n = len(crops)
-    gain = (0.15 * torch.randn(n, 1, 1, 1, generator=draw) + 0.05 * torch.randn(n, 3, 1, 1, generator=draw)).exp()
-    mean = crops.mean(dim=(1, 2, 3), keepdim=True)
-    contrast = (0.15 * torch.randn(n, 1, 1, 1, generator=draw)).exp()
-    return (((crops - mean) * contrast + mean) * gain).clamp(0, 1)
+_YAW_BINS = (0, 15, 30, 45, 60, 75)
 
 
 def new_tensors(start: Mapping[str, Tensor], shape: FaceShape, seed: int) -> dict[str, Tensor]:
@@ -317,35 +186,28 @@ def picked(step: int, count: int, batch: int, seed: int) -> tuple[list[int], tor
 
 @torch.inference_mode()
 def figures(net: FaceNet, pictures: Pictures, mirror: Tensor, batch: int = 25) -> dict[str, float]:
-    """Median error of points that can be seen by |yaw|, in % of the eyes' distance, and IoU by part."""
-    errors: dict[int, list[float]] = {low: [] for low in _YAW_BINS[:-1]}
+    """Median over pictures of the mean error of points that can be seen, FaceMesh's and the added ones, by least |yaw|
+    in degrees, in % of the eyes' distance; and IoU by part."""
+    errors: dict[str, list[float]] = {}
     both, either = np.zeros(len(PARTS)), np.zeros(len(PARTS))
     for start in range(0, len(pictures), batch):
         given = pictures.batch([*range(start, min(start + batch, len(pictures)))], None, mirror)
         points, _, _, parts = outputs(net, given.crops)
-        found = parts.argmax(dim=1)
-        known = given.parts != IGNORE
+        found, known = parts.argmax(dim=1), given.parts != IGNORE
         for k in range(len(PARTS)):
             a, b = (found == k) & known, (given.parts == k) & known
             both[k] += int((a & b).sum())
             either[k] += int((a | b).sum())
         apart = (points - given.points)[..., :2].norm(dim=2) / given.unit_px[:, None] * 100
-        for n in range(len(points)):
-            shown = given.seen[n] == VISIBLE
-            if bool(given.present[n]) and bool(shown.any()):
-                low = max(b for b in _YAW_BINS[:-1] if b <= abs(float(given.yaw_deg[n])) or b == 0)
-                errors[low].append(float(apart[n][shown].mean()))
-    named = {f"points {low}": round(float(np.median(some)), 2) for low, some in errors.items() if some}
-    return named | {
-        f"IoU {name}": round(float(b / max(e, 1)), 3) for name, b, e in zip(PARTS, both, either, strict=True)
-    }
-
-
-def mirror_of(net: FaceNet) -> Tensor:
-    """[P] int64."""
-    from face_measure import full_mirror
-
-    return full_mirror(net)
+        shown = (given.seen == VISIBLE) & given.present[:, None]
+        for n, yaw in enumerate(given.yaw_deg.abs().tolist()):
+            low = max(bound for bound in _YAW_BINS if bound <= yaw)
+            for name, own in (("points", slice(0, MESH_POINTS)), ("added", slice(MESH_POINTS + 10, None))):
+                if bool(shown[n, own].any()):
+                    errors.setdefault(f"{name} {low}", []).append(float(apart[n, own][shown[n, own]].mean()))
+    named = {name: round(float(np.median(some)), 2) for name, some in sorted(errors.items())}
+    iou = {f"IoU {part}": round(float(both[k] / max(either[k], 1)), 3) for k, part in enumerate(PARTS)}
+    return named | iou
 
 
 def _steps_until(deadline: float, run: Run, last: int) -> Iterator[int]:
@@ -355,7 +217,7 @@ def _steps_until(deadline: float, run: Run, last: int) -> Iterator[int]:
 
 def train(run: Run, options: argparse.Namespace) -> None:
     """Until the time is over or the last step is done; saved every `options.every` steps."""
-    pictures, mirror = Pictures(options.shards), mirror_of(run.net)
+    pictures, mirror = Pictures(options.shards), full_mirror(run.net)
     seen: list[dict[str, float]] = []
     for step in _steps_until(time.monotonic() + 60 * options.minutes, run, options.steps):
         which, draw = picked(step, len(pictures), options.batch, options.seed)
@@ -396,7 +258,7 @@ def main(arguments: list[str] | None = None) -> None:
         train(run, options)
     if options.test:
         net = FaceNet(run.mean)
-        line = {"step": run.step, **figures(net, Pictures(options.test), mirror_of(net))}
+        line = {"step": run.step, **figures(net, Pictures(options.test), full_mirror(net))}
         with (options.out / "figures.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
         print(line)
