@@ -29,7 +29,7 @@ class Batch:
     crops: Tensor
     """[N, 3, 256, 256], 0..1."""
     parts: Tensor
-    """[N, 256, 256] int64, `IGNORE` where nobody knows."""
+    """[M, 256, 256] int64, of the first M, `IGNORE` where nobody knows."""
     points: Tensor
     """[N, P, 3]."""
     seen: Tensor
@@ -81,10 +81,15 @@ class Pictures:
     def __len__(self) -> int:
         return len(self._places)
 
-    def batch(self, which: list[int], draw: torch.Generator | None, mirror: Tensor) -> Batch:
-        """Cropped and mirrored at random; with `draw` None the usual crop, in which the head is upright."""
+    def batch(self, which: list[int], draw: torch.Generator | None, mirror: Tensor, parts_share: float = 1.0) -> Batch:
+        """Cropped and mirrored at random; with `draw` None the usual crop, in which the head is upright.
+
+        `parts_share`: of how large a share of them the part map is wanted.
+        """
         rows = [self._places[n] for n in which]
-        pictures, parts = ([shard.picture(name, k) for shard, k in rows] for name in ("pictures", "parts"))
+        some = max(1, round(parts_share * len(rows)))
+        pictures = [shard.picture("pictures", k) for shard, k in rows]
+        parts = [shard.picture("parts", k) for shard, k in rows[:some]]
         arrays = {name: torch.from_numpy(np.stack([s.arrays[name][k] for s, k in rows])) for name in rows[0][0].arrays}
         rgb = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
         label = torch.from_numpy(np.stack(parts))[:, None].float()
@@ -93,7 +98,8 @@ class Pictures:
         seen, yaw_deg = arrays["seen"], torch.rad2deg(torch.asin(arrays["R"][:, 2, 0].clamp(-1, 1)))
         if draw is not None:
             flip = torch.rand(len(rows), generator=draw) < 0.5
-            crops[flip], label[flip] = crops[flip].flip(-1), label[flip].flip(-1)
+            crops[flip] = crops[flip].flip(-1)
+            label[flip[:some]] = label[flip[:some]].flip(-1)
             other = points[:, mirror].clone()
             other[..., 0] = INPUT_PX - other[..., 0]
             points = torch.where(flip[:, None, None], other, points)
@@ -117,12 +123,13 @@ def _affines(R: Tensor, draw: torch.Generator | None) -> Tensor:
 
 
 def _cropped(rgb: Tensor, label: Tensor, points: Tensor, affines: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Pictures, labels and points seen in crops."""
+    """Pictures, labels (of the first of them) and points seen in crops."""
     axis = torch.arange(INPUT_PX) + 0.5
     place = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1)
     at = torch.einsum("hwk,nck->nhwc", place, affines[:, :, :2]) + affines[:, None, None, :, 2]
     grid = at * (2 / PICTURE_PX) - 1
     crops = F.grid_sample(rgb, grid, "bilinear", "border", align_corners=False)
+    grid = grid[: len(label)]
     inside = (grid.abs() <= 1).all(dim=-1)[:, None]
     label = torch.where(inside, F.grid_sample(label, grid, "nearest", "border", align_corners=False), float(IGNORE))
     back = torch.linalg.inv(affines[:, :, :2])

@@ -91,7 +91,7 @@ def loss_of(net: FaceNet, batch: Batch) -> dict[str, Tensor]:
     xy = (weight * apart).sum() / total
     depth = (weight * (miss[..., 2].square() + 0.01).sqrt()).sum() / total
     sure = (weight * (apart.detach() * (-spread).exp() + 2 * spread)).sum() / total
-    some = max(1, round(_PARTS_SHARE * len(points)))
+    some = min(len(batch.parts), max(1, round(_PARTS_SHARE * len(points))))
     assert net.decoder is not None
     with torch.autocast("cpu", torch.bfloat16):
         parts = net.decoder.coarse([level[:some] for level in features[:LEVELS]])
@@ -120,14 +120,18 @@ def _heads(net: FaceNet, last: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 class Run:
     """A network in training, its optimiser and the mean of its last weights."""
 
-    def __init__(self, tensors: dict[str, Tensor], out: Path) -> None:
+    def __init__(self, tensors: dict[str, Tensor], out: Path, frozen: int = 0) -> None:
+        """`frozen`: how many stages stay as they are, from the finest on; those take most of the time."""
         self.out, self.step = out, 0
         self.net = FaceNet(tensors).requires_grad_(True).train()
+        for part in [self.net.stem, *self.net.stages][: frozen + 1 if frozen else 0]:
+            part.requires_grad_(False)
         self.mean = {name: p.detach().clone() for name, p in self.net.named_parameters()}
         new = ("spread", "decoder")
         groups = {False: list[torch.nn.Parameter](), True: list[torch.nn.Parameter]()}
         for name, p in self.net.named_parameters():
-            groups[name.startswith(new)].append(p)
+            if p.requires_grad:
+                groups[name.startswith(new)].append(p)
         self.optimiser = torch.optim.AdamW(
             [{"params": groups[False], "base": _RATE}, {"params": groups[True], "base": _NEW_RATE}], weight_decay=_DECAY
         )
@@ -153,7 +157,7 @@ class Run:
         tensors = {f"net.{name}": p.detach() for name, p in self.net.named_parameters()}
         tensors |= {f"mean.{name}": p for name, p in self.mean.items()}
         for name, p in self.net.named_parameters():
-            for key, value in self.optimiser.state[p].items():
+            for key, value in self.optimiser.state.get(p, {}).items():
                 tensors[f"{key}.{name}"] = torch.as_tensor(value)
         self._write("state.safetensors", tensors)
         self._write("face.safetensors", {name: p.half() for name, p in self.mean.items()})
@@ -164,16 +168,16 @@ class Run:
         os.replace(partial, self.out / name)
 
     @classmethod
-    def resumed(cls, out: Path) -> Run:
+    def resumed(cls, out: Path, frozen: int = 0) -> Run:
         """From RUN/state.safetensors."""
         tensors = load_file(out / "state.safetensors")
-        run = cls({n.removeprefix("net."): t for n, t in tensors.items() if n.startswith("net.")}, out)
+        run = cls({n.removeprefix("net."): t for n, t in tensors.items() if n.startswith("net.")}, out, frozen)
         with safe_open(out / "state.safetensors", "pt") as file:
             run.step = int(file.metadata()["step"])
         for name, p in run.net.named_parameters():
             run.mean[name] = tensors[f"mean.{name}"].clone()
             keys = ("step", "exp_avg", "exp_avg_sq")
-            if f"step.{name}" in tensors:
+            if f"step.{name}" in tensors and p.requires_grad:
                 run.optimiser.state[p] = {key: tensors[f"{key}.{name}"].clone() for key in keys}
         return run
 
@@ -221,7 +225,7 @@ def train(run: Run, options: argparse.Namespace) -> None:
     seen: list[dict[str, float]] = []
     for step in _steps_until(time.monotonic() + 60 * options.minutes, run, options.steps):
         which, draw = picked(step, len(pictures), options.batch, options.seed)
-        seen.append(run.learn(pictures.batch(which, draw, mirror), options.steps))
+        seen.append(run.learn(pictures.batch(which, draw, mirror, _PARTS_SHARE), options.steps))
         if run.step % options.every == 0:
             run.save()
             means = {name: round(float(np.mean([row[name] for row in seen])), 4) for name in seen[0]}
@@ -244,6 +248,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=60.0, help="of this call")
     parser.add_argument("--batch", type=int, default=24)
     parser.add_argument("--every", type=int, default=50)
+    parser.add_argument("--frozen", type=int, default=0, help="stages that do not learn, from the finest on")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--test", type=Path, default=None, help="shards to measure on")
     parser.add_argument("--measure", action="store_true", help="only measure")
@@ -251,9 +256,13 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
     if (options.out / "state.safetensors").exists():
-        run = Run.resumed(options.out)
+        run = Run.resumed(options.out, options.frozen)
     else:
-        run = Run(new_tensors(load_file(options.start), load_shape(options.weights), options.seed), options.out)
+        run = Run(
+            new_tensors(load_file(options.start), load_shape(options.weights), options.seed),
+            options.out,
+            options.frozen,
+        )
     if not options.measure:
         train(run, options)
     if options.test:
