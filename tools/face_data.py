@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from face_geometry import Array, FaceShape, Placed, load_shape
 from face_heads import MESH_POINTS, CachedHead, read_head
-from face_occluders import clothes, face_mask, glasses, hair, hair_colour, hand, hat, strands, thing
+from face_occluders import Layer, clothes, face_mask, glasses, hair, hair_colour, hand, hat, strands, thing
 from face_scene import (
     IGNORE,
     PICTURE_PX,
@@ -47,6 +47,10 @@ KINDS = ("turned photo", "head", "no face")
 SHARES = (0.42, 0.54, 0.04)
 MOST_DEG = (40.0, 92.0, 45.0)
 """Largest pitch, yaw and roll."""
+DISTANCES_M = (0.35, 2.5)
+"""From the camera to the head."""
+CHANCES = {"glasses": 0.3, "mask": 0.12, "hat": 0.16, "hand": 0.14, "thing": 0.12, "strands": 0.28}
+"""Of what lies over a head, where anything does."""
 MOST_TURN_DEG = 65.0
 """A photo that is turned further shows too much that it does not know."""
 _TONES = (0.0, 0.36, 0.48, 0.58, 1.01)
@@ -76,10 +80,13 @@ class Library:
 
 
 def load_library(heads: Path, shape: FaceShape) -> Library:
-    """What is in the folder now."""
+    """What is in the folder now, but for the names in its `covered.txt`: faces with glasses or the like, which the
+    labels would call skin."""
+    listed = heads / "covered.txt"
+    covered = set(listed.read_text().split()) if listed.exists() else set[str]()
     bins: list[list[Path]] = [[] for _ in _TONES[1:]]
     for path in sorted(heads.glob("*.npz")):
-        tone = _tone_in(path)
+        tone = None if path.stem in covered else _tone_in(path)
         if tone is not None:
             bins[int(np.searchsorted(_TONES, tone, side="right")) - 1].append(path)
     if not any(bins):
@@ -109,59 +116,59 @@ def tone_of(head: CachedHead) -> float:
 def make(library: Library, draw: Generator, kind: str | None = None) -> tuple[Labelled, str]:
     """One picture, and of which of `KINDS` it is."""
     kind = kind or str(draw.choice(KINDS, p=SHARES))
-    head = library.draw(draw)
+    photo, head = kind == "turned photo", library.draw(draw)
     shape, placed = library.shape, library.shape.aligned(head)
-    if kind != "turned photo":
-        placed = shape.moved(
-            placed, _new_shape(shape, draw), rotation(*draw.normal(0, [7, 13, 0])).double().numpy() @ _FACING
-        )
+    if not photo:
+        gaze = rotation(*draw.normal(0, [7, 13, 0])).double().numpy() @ _FACING
+        placed = shape.moved(placed, _new_shape(shape, draw), gaze)
     pitch_deg, yaw_deg, roll_deg = angles(draw)
-    if kind == "turned photo" and abs(yaw_deg - fitted_yaw_deg(head)) > MOST_TURN_DEG:
+    if photo and abs(yaw_deg - fitted_yaw_deg(head)) > MOST_TURN_DEG:
         yaw_deg *= 0.5
-    camera = frame(
-        placed.points, (pitch_deg, yaw_deg, roll_deg), float(np.exp(draw.uniform(np.log(0.35), np.log(2.5)))), draw
-    )
-    own = kind == "turned photo" and draw.random() < 0.6
+    distance_m = float(np.exp(draw.uniform(*np.log(DISTANCES_M))))
+    camera = frame(placed.points, (pitch_deg, yaw_deg, roll_deg), distance_m, draw)
+    own = photo and draw.random() < 0.6
     behind = background(draw, continued_background(head if own else library.draw(draw)))
     canvas = Canvas(camera, behind, random_light(draw))
     if kind == "no face":
         return _without_face(canvas, placed, draw), kind
-    canvas.draw(head_layer(shape, placed, _texture(shape, head, draw, kind)))
-    bare = canvas.depth.copy()
+    canvas.draw(head_layer(shape, placed, _texture(head, draw, photo)))
+    bare, worn = canvas.depth.copy(), chosen(draw)
     colour = hair_colour(draw)
-    if kind == "turned photo":
+    if photo:
         sheet, own_colour = sheet_of(shape, head, placed, draw)
         if own_colour is not None:
             colour = own_colour
-            canvas.draw(hair(shape, placed, draw, colour, front=False))
+            canvas.draw(hair(shape, placed, draw, colour, "back"))
         canvas.draw(sheet)
     else:
         canvas.draw(clothes(shape, placed, draw))
         if draw.random() < 0.85:
-            canvas.draw(hair(shape, placed, draw, colour))
-    for layer in occluders(shape, placed, draw, colour):
+            canvas.draw(hair(shape, placed, draw, colour, "flat" if "hat" in worn else "full"))
+    for layer in occluders(shape, placed, draw, colour, worn):
         canvas.draw(layer)
     made = labelled(canvas, placed, bare)
     return Labelled(damaged(made.rgb, draw), made.parts, made.points, made.seen, made.camera), kind
 
 
-def occluders(shape: FaceShape, head: Placed, draw: Generator, colour: Array) -> list:
-    """Layers of what lies over a head: nothing in two of five pictures."""
+def chosen(draw: Generator) -> list[str]:
+    """What lies over a head: nothing in two of five pictures."""
     if draw.random() < 0.4:
         return []
-    layers = []
-    chances = (0.3, 0.12, 0.16, 0.14, 0.12, 0.28)
-    wanted = draw.random(len(chances)) < chances
-    makers = (glasses, face_mask, hat, None, None, None)
-    for wants, maker in zip(wanted[:3], makers, strict=False):
-        if wants and maker is not None:
-            layers += maker(shape, head, draw)
-    if wanted[3]:
-        layers += hand(head, draw)
-    if wanted[4]:
-        layers += thing(head, draw)
-    if wanted[5] and not wanted[2]:
-        layers += strands(shape, head, draw, colour)
+    worn = [name for name, chance in CHANCES.items() if draw.random() < chance]
+    return [name for name in worn if name != "strands" or "hat" not in worn]
+
+
+def occluders(shape: FaceShape, head: Placed, draw: Generator, colour: Array, worn: list[str]) -> list[Layer]:
+    """The layers of what is `worn`, clear lenses last: through them one sees the rest. `colour`: of hair."""
+    makers = {
+        "glasses": lambda: glasses(shape, head, draw),
+        "mask": lambda: face_mask(shape, head, draw),
+        "hat": lambda: hat(shape, head, draw),
+        "hand": lambda: hand(head, draw),
+        "thing": lambda: thing(head, draw),
+        "strands": lambda: strands(shape, head, draw, colour),
+    }
+    layers = [layer for name in worn for layer in makers[name]()]
     return sorted(layers, key=lambda layer: layer.label is None)
 
 
@@ -209,12 +216,12 @@ def _new_shape(shape: FaceShape, draw: Generator) -> Array:
     return change
 
 
-def _texture(shape: FaceShape, head: CachedHead, draw: Generator, kind: str) -> Array:
-    """[S, S, 3]: the head's; in another tone and sometimes with stubble where the head is not the photo's."""
+def _texture(head: CachedHead, draw: Generator, photo: bool) -> Array:
+    """[S, S, 3]: the head's own; in another tone where the picture is not of its photo."""
     texture = head.texture / 255.0
-    if kind == "head":
-        texture = np.clip(texture * np.exp(draw.normal(0, 0.25)) * np.exp(draw.normal(0, 0.06, 3)), 0, 1)
-    return texture
+    if photo:
+        return texture
+    return np.clip(texture * np.exp(draw.normal(0, 0.25)) * np.exp(draw.normal(0, 0.06, 3)), 0, 1)
 
 
 def _without_face(canvas: Canvas, head: Placed, draw: Generator) -> Labelled:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from face_heads import MESH_POINTS, CachedHead
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
+from scipy.spatial import ConvexHull, Delaunay, KDTree
 
 from ostec.geometry.camera import to_pixels
 from ostec.geometry.mesh import sphere
@@ -32,7 +32,8 @@ _OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 37
 _OVAL += (152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)
 _OVAL_WEIGHT = 0.25
 """The face's outline slides over the skin as the head turns, so it tells less of where the skin is."""
-_EAR_BOX_M = ((0.064, 0.11), (-0.026, 0.037), (-0.022, 0.0165))
+_EAR_BOX_M = ((0.064, 0.11), (-0.032, 0.042), (-0.032, 0.022))
+_EAR_OUT_M = 0.003
 _NECK_TOP_M, _NECK_SLANT = -0.06, 0.4
 """The jaw's underside: y at z = 0, and how it falls towards the chin."""
 _BUST_M = -0.125
@@ -155,12 +156,18 @@ class FaceShape:
         return labels
 
     def _ear_vertices(self) -> NDArray[np.bool_]:
-        x, y, z = self.mean.T
+        """[V]: within the outline of what stands out of the side of the head, a smooth surface around the ears."""
         (x0, x1), (y0, y1), (z0, z1) = _EAR_BOX_M
-        found = (np.abs(x) > x0) & (np.abs(x) < x1) & (y > y0) & (y < y1) & (z > z0) & (z < z1)
-        only = np.zeros(len(found), dtype=bool)
-        only[self.skin] = True
-        return found & only
+        x, y, z = self.mean.T
+        on_side = np.zeros(len(x), dtype=bool)
+        on_side[self.skin] = (np.abs(x) > x0)[self.skin]
+        box = on_side & (np.abs(x) < x1) & (y > y0) & (y < y1) & (z > z0) & (z < z1)
+        around = on_side & ~box & (np.abs(y) < 0.06) & (np.abs(z) < 0.05)
+        terms = np.c_[np.ones_like(y), y, z, y * y, y * z, z * z]
+        side = terms @ np.linalg.lstsq(terms[around], np.abs(x)[around], rcond=None)[0]
+        out = box & (np.abs(x) > side + _EAR_OUT_M)
+        outline = Delaunay(np.c_[y, z][out][ConvexHull(np.c_[y, z][out]).vertices])
+        return box & (outline.find_simplex(np.c_[y, z]) >= 0)
 
     def _added(self) -> Index:
         """[2 · ADDED_PAIRS]: vertices far from FaceMesh's points and from each other, each beside its mirror vertex."""

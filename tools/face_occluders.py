@@ -106,8 +106,8 @@ def shell(shape: FaceShape, head: Placed, thickness: Array, cut: Array, paint: P
     return Layer(head.vertices + normals * thickness[:, None], faces, paint, label, cut)
 
 
-def hair(shape: FaceShape, head: Placed, draw: Generator, colour: Array, front: bool = True) -> Layer:
-    """A head of hair, short or long; without `front` it ends behind the temples."""
+def hair(shape: FaceShape, head: Placed, draw: Generator, colour: Array, kind: str = "full") -> Layer:
+    """A head of hair, short or long; of the kind "back" it ends behind the temples, "flat" fits under a hat."""
     x, y, z = shape.mean.T
     line = np.interp(z, *_HAIRLINE.T) + draw.normal(0, 0.006)
     long = draw.random() < 0.4
@@ -116,11 +116,11 @@ def hair(shape: FaceShape, head: Placed, draw: Generator, colour: Array, front: 
         line = np.where(z < draw.uniform(-0.01, 0.03), np.minimum(line, low), line)
     wave = noise(draw, 20, 120)(shape.mean)
     cut = y - line + 0.008 * wave
-    if not front:
+    if kind == "back":
         cut = np.minimum(cut, draw.uniform(0.03, 0.07) - z + 0.005 * wave)
     if not long:
         cut = np.where(shape.labels_of_vertices == PARTS.index("ear"), -0.01, cut)
-    most = draw.uniform(0.002, 0.03 if front else 0.008)
+    most = draw.uniform(0.002, {"full": 0.03, "back": 0.008, "flat": 0.004}[kind])
     thickness = (most * np.clip(cut / 0.025, 0.1, 1) * (1 + 0.5 * noise(draw, 30, 150)(shape.mean))).clip(0.001)
     return shell(shape, head, thickness, cut, hair_paint(draw, colour), "hair")
 
@@ -144,8 +144,7 @@ def face_mask(shape: FaceShape, head: Placed, draw: Generator) -> list[Layer]:
     colour = _MASKS[draw.integers(len(_MASKS))] / 255 if draw.random() < 0.8 else draw.uniform(0, 1, 3)
     paint = plain(draw, colour) if draw.random() < 0.7 else patterned(draw, colour)
     cover = shell(shape, head, np.full(len(x), draw.uniform(0.003, 0.01)), cut, paint, "occluder")
-    smooth = _smoothed(cover, shape, rounds=25)
-    layers = [smooth]
+    layers = [_closed(_smoothed(cover, rounds=25))]
     for side in (-1.0, 1.0):
         for height in (draw.uniform(-0.01, 0.01), draw.uniform(-0.065, -0.05)):
             path = np.linspace([side * 0.064, height, draw.uniform(0.02, 0.04)], [side * 0.083, 0.01, -0.01], 6)
@@ -153,7 +152,23 @@ def face_mask(shape: FaceShape, head: Placed, draw: Generator) -> list[Layer]:
     return layers
 
 
-def _smoothed(layer: Layer, shape: FaceShape, rounds: int) -> Layer:
+def _closed(layer: Layer) -> Layer:
+    """Without the hole at the mouth: a fan over the edges that only one triangle has, near the middle of the mouth."""
+    faces = layer.faces
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    _, index, count = np.unique(np.sort(edges, axis=1), axis=0, return_index=True, return_counts=True)
+    rim = edges[index[count == 1]]
+    at = layer.vertices[rim].mean(axis=1)
+    rim = rim[(np.abs(at[:, 0]) < 0.045) & (at[:, 1] < -0.005) & (at[:, 1] > -0.075) & (at[:, 2] > 0.07)]
+    if not len(rim):
+        return layer
+    vertices = np.concatenate([layer.vertices, layer.vertices[rim].mean(axis=(0, 1), keepdims=True)[0]])
+    fan = np.c_[rim[:, ::-1], np.full(len(rim), len(vertices) - 1)]
+    cut = None if layer.cut is None else np.append(layer.cut, layer.cut[rim].mean())
+    return Layer(vertices, np.concatenate([faces, fan]), layer.paint, layer.label, cut)
+
+
+def _smoothed(layer: Layer, rounds: int) -> Layer:
     """Cloth does not follow nostrils and lips: vertices move to the mean of their neighbours, never inwards."""
     faces, vertices = layer.faces, layer.vertices.copy()
     pairs = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])

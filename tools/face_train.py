@@ -33,7 +33,7 @@ from torch.nn import functional as F
 from ostec.networks.face import PARTS, FaceNet
 
 DECODER_WIDTH, LEVELS = 32, 5
-_RATE, _NEW_RATE, _DECAY, _WARM_UP = 4e-4, 1.5e-3, 1e-4, 100
+_RATE, _NEW_RATE, _DECAY, _WARM_UP = 5e-4, 2e-3, 1e-4, 40
 _MEAN_DECAY = 0.997
 _POINT_WEIGHT, _DEPTH_SHARE, _PRESENCE_WEIGHT, _PARTS_WEIGHT = 1.0, 0.3, 0.05, 0.6
 _PARTS_SHARE = 0.34
