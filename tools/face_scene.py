@@ -26,8 +26,8 @@ PICTURE_PX, NET_PX = 320, 240
 """Side of a picture, and how much of it a crop of the network's usual kind shows."""
 IGNORE = 255
 """Label of pixels of which nobody knows what they show."""
-HIDDEN, COVERED, VISIBLE = 0, 1, 2
-"""Of a point: the head itself hides it; something else does; it can be seen."""
+HIDDEN, COVERED, VISIBLE, UNKNOWN = 0, 1, 2, 3
+"""Of a point: the head itself hides it; something else does; it can be seen; nobody knows where it is."""
 _MIDDLE_M = np.array([0.0, 0.0, 0.05])
 """About the middle of a head, which is turned about it."""
 _CROP_PER_BOX, _SAMPLES = 1.5, 2

@@ -24,7 +24,7 @@ from face_geometry import ADDED_PAIRS, FaceShape, load_shape
 from face_heads import MESH_POINTS
 from face_measure import full_mirror
 from face_pictures import Batch, Pictures
-from face_scene import COVERED, HIDDEN, IGNORE, VISIBLE
+from face_scene import COVERED, HIDDEN, IGNORE, UNKNOWN, VISIBLE
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -36,6 +36,7 @@ DECODER_WIDTH, LEVELS = 32, 5
 _RATE, _NEW_RATE, _DECAY, _WARM_UP = 5e-4, 2e-3, 1e-4, 40
 _MEAN_DECAY = 0.997
 _POINT_WEIGHT, _DEPTH_SHARE, _PRESENCE_WEIGHT, _PARTS_WEIGHT = 1.0, 0.3, 0.05, 0.6
+_DAMPING, _SOLVED_CROPS = 0.1, 4000
 _PARTS_SHARE = 0.34
 """Share of each batch that the part map is learnt from, at half the size: it takes most of the time."""
 _SEEN_WEIGHTS = {HIDDEN: 0.4, COVERED: 0.7, VISIBLE: 1.0}
@@ -74,6 +75,34 @@ def new_tensors(start: Mapping[str, Tensor], shape: FaceShape, seed: int) -> dic
         tensors[f"decoder.mix.{k}.2.weight"] = torch.full((width,), 0.25)
     layer("decoder.out", len(PARTS), width, 1, 1)
     return tensors
+
+
+@torch.no_grad()
+def solved(tensors: dict[str, Tensor], pictures: Pictures, crops: int, seed: int) -> dict[str, Tensor]:
+    """The tensors with the last layer of the points changed by damped least squares, on so many random crops."""
+    net = FaceNet(tensors)
+    mirror, batch = full_mirror(net), 24
+    rows: list[Tensor] = []
+    misses: list[Tensor] = []
+    known: list[Tensor] = []
+    for step in range(-(-crops // batch)):
+        which, draw = picked(step, len(pictures), batch, seed)
+        given = pictures.batch(which, draw, mirror, parts_share=0.0)
+        last = net.features(given.crops)[-1]
+        miss = given.points - net.points(last).view(batch, -1, 3)
+        rows.append(F.pad(last.flatten(1), (0, 1), value=1.0)[given.present].double())
+        misses.append(miss[given.present].double())
+        known.append((given.seen != UNKNOWN)[given.present])
+    x, y, there = torch.cat(rows), torch.cat(misses), torch.cat(known)
+    change = torch.zeros(x.shape[1], *y.shape[1:], dtype=torch.float64)
+    for own in (slice(0, MESH_POINTS + 10), slice(MESH_POINTS + 10, None)):
+        some = there[:, own].all(dim=1)
+        square = x[some].T @ x[some]
+        square.diagonal().add_(_DAMPING * float(square.diagonal().mean()) + 1e-9)
+        change[:, own] = torch.linalg.solve(square, x[some].T @ y[some][:, own].flatten(1)).view(*change[:, own].shape)
+    flat = change.flatten(1).T.float()
+    weight, bias = tensors["points.weight"], tensors["points.bias"]
+    return tensors | {"points.weight": weight + flat[:, :-1].reshape(weight.shape), "points.bias": bias + flat[:, -1]}
 
 
 def loss_of(net: FaceNet, batch: Batch) -> dict[str, Tensor]:
@@ -258,11 +287,9 @@ def main(arguments: list[str] | None = None) -> None:
     if (options.out / "state.safetensors").exists():
         run = Run.resumed(options.out, options.frozen)
     else:
-        run = Run(
-            new_tensors(load_file(options.start), load_shape(options.weights), options.seed),
-            options.out,
-            options.frozen,
-        )
+        tensors = new_tensors(load_file(options.start), load_shape(options.weights), options.seed)
+        tensors = solved(tensors, Pictures(options.shards), _SOLVED_CROPS, options.seed)
+        run = Run(tensors, options.out, options.frozen)
     if not options.measure:
         train(run, options)
     if options.test:

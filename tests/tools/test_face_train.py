@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from face_pictures import Pictures
-from face_train import Run, figures, picked
+from face_train import Run, figures, picked, solved
 from safetensors.torch import load_file
 from small_face_net import small_tensors
 from small_shard import POINTS, write_small_shard
@@ -65,6 +65,15 @@ def test_a_batch_seen_again_and_again_is_learnt(pictures: Pictures, tmp_path: Pa
     terms = [run.learn(batch, steps=1000) for _ in range(21)]
     for name in ("loss", "points", "parts"):
         assert terms[20][name] < terms[10][name] < terms[0][name]
+
+
+def test_the_last_layer_is_solved_for_the_points(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("face_train.full_mirror", lambda net: torch.arange(POINTS))
+    before, batch = tensors(), pictures.batch([0, 1], None, torch.arange(POINTS))
+    after = solved(before, pictures, crops=96, seed=1)
+    apart = [float((FaceNet(t)(batch.crops)[0] - batch.points).abs().mean()) for t in (before, after)]
+    assert apart[1] < 0.8 * apart[0]
+    assert all(torch.equal(before[name], after[name]) for name in before if not name.startswith("points"))
 
 
 def test_figures_of_perfect_points_are_zero(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
