@@ -76,20 +76,22 @@ def listed(faces: Path, part: str) -> list[Path]:
     return [faces / name for name in sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())]
 
 
-def points_in(net: FaceNet, rgb: Tensor, centre_px: Tensor, side_px: float, roll_deg: float, mirror: Tensor) -> Tensor:
-    """[P, 3] px of the photo `rgb` [3, H, W]: the mean of what the network sees in a crop and in its mirror picture.
+def points_in(net: FaceNet, rgb: Tensor, square: tuple[Tensor, float, float], mirror: Tensor) -> tuple[Tensor, float]:
+    """Points [P, 3] in px of the photo `rgb` [3, H, W] and the presence logit: means of what the network sees in a crop
+    and in its mirror picture.
 
-    `mirror` [P]: which point each becomes in a mirrored picture.
+    `square`: centre [2], side and roll in degrees of the crop. `mirror` [P]: what each point becomes in a mirror
+    picture.
     """
-    crop_from_photo = similarity(centre_px, side_px, roll_deg, INPUT_PX)
+    crop_from_photo, side_px = similarity(*square, INPUT_PX), square[1]
     crop = warp(rgb, crop_from_photo, (INPUT_PX, INPUT_PX))
     with torch.inference_mode():
-        points, _ = net(torch.stack([crop, crop.flip(-1)]))
+        points, logits = net(torch.stack([crop, crop.flip(-1)]))
     mirrored = points[1, mirror]
     mirrored[:, 0] = INPUT_PX - mirrored[:, 0]
     mean = (points[0] + mirrored) / 2
     xy = apply_affine(invert_affine(crop_from_photo), mean[:, :2])
-    return torch.cat([xy, mean[:, 2:] * (side_px / INPUT_PX)], dim=1)
+    return torch.cat([xy, mean[:, 2:] * (side_px / INPUT_PX)], dim=1), float(logits.mean())
 
 
 def mirror_map(first: FaceMeshNet) -> Tensor:
@@ -137,8 +139,8 @@ class HeadMaker:
     def _points(self, photo: Photo, yaw_deg: float, presence: float) -> Tensor | None:
         detection = self.parts.detector(photo)[0]
         first, _ = mesh_points(self.first, photo, detection)
-        second = points_in(self.second, photo.rgb, *landmark_square(first), self.mirror)
-        second = points_in(self.second, photo.rgb, *landmark_square(second), self.mirror)
+        second, _ = points_in(self.second, photo.rgb, landmark_square(first), self.mirror)
+        second, _ = points_in(self.second, photo.rgb, landmark_square(second), self.mirror)
         unit = (first[33, :2] - first[263, :2]).norm()
         apart = (first[:, :2] - second[:MESH_POINTS, :2]).norm(dim=1).median() / unit
         good = yaw_deg <= _MOST_YAW_DEG and presence >= _LEAST_PRESENCE and float(apart) <= _MOST_DISAGREEMENT

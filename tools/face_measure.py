@@ -18,17 +18,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from face_heads import MESH_POINTS, mirror_map
+from face_heads import MESH_POINTS, mirror_map, points_in
 from torch import Tensor
 
 from ostec.bench.scan import LIGHTS, Scan, load_scan
 from ostec.geometry.align import similarity as fit_similarity
 from ostec.geometry.camera import angles_deg, to_clip, to_pixels
 from ostec.geometry.render import render
-from ostec.geometry.warp import apply_affine, invert_affine, similarity, warp
 from ostec.heads.facemesh import load_facemesh_model
 from ostec.interfaces import Parts
-from ostec.networks.face import INPUT_PX, FaceNet, load_face_net
+from ostec.networks.face import FaceNet, load_face_net
 from ostec.networks.facemesh_net import CROP_PER_BOX, EYE_CORNERS, load_facemesh_net, mesh_points
 from ostec.pipeline import find_faces
 from ostec.types import Camera, Photo
@@ -59,16 +58,8 @@ def look(net: FaceNet, rgb: Tensor, start: Tensor, mirror: Tensor) -> tuple[Tens
     points, logit = start, 0.0
     for _ in range(_ROUNDS):
         low, high = points[:MESH_POINTS, :2].amin(dim=0), points[:MESH_POINTS, :2].amax(dim=0)
-        side_px = CROP_PER_BOX * float((high - low).max())
-        crop_from_photo = similarity((low + high) / 2, side_px, 0.0, INPUT_PX)
-        crop = warp(rgb, crop_from_photo, (INPUT_PX, INPUT_PX))
-        with torch.inference_mode():
-            both, logits = net(torch.stack([crop, crop.flip(-1)]))
-        mirrored = both[1, mirror]
-        mirrored[:, 0] = INPUT_PX - mirrored[:, 0]
-        mean = (both[0] + mirrored) / 2
-        xy = apply_affine(invert_affine(crop_from_photo), mean[:, :2])
-        points, logit = torch.cat([xy, mean[:, 2:] * (side_px / INPUT_PX)], dim=1), float(logits.mean())
+        square = (low + high) / 2, CROP_PER_BOX * float((high - low).max()), 0.0
+        points, logit = points_in(net, rgb, square, mirror)
     return points, logit
 
 

@@ -243,7 +243,9 @@ def glasses(shape: FaceShape, head: Placed, draw: Generator) -> list[Layer]:
         layers.append(tube(_onto(shape, head, temple, radius, 1), radius, paint, "glasses", shiny=0.2))
     inner = [middle[0] + side * (max(half, width + 0.008) - width) for side in (-1, 1)]
     height_bridge = middle[1] - drop + draw.uniform(-0.2, 0.6) * height
-    bridge = np.c_[np.linspace(*inner, 9), height_bridge + 0.004 * np.sin(np.linspace(0, np.pi, 9)), np.full(9, front)]
+    bridge = np.c_[
+        np.linspace(inner[0], inner[1], 9), height_bridge + 0.004 * np.sin(np.linspace(0, np.pi, 9)), np.full(9, front)
+    ]
     return [*layers, tube(bridge, radius, paint, "glasses", shiny=0.3)]
 
 

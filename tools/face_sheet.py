@@ -52,7 +52,7 @@ def sheet_of(shape: FaceShape, head: CachedHead, placed: Placed, draw: Generator
     lifted = ndimage.gaussian_filter(np.where(hair, draw.uniform(*_HAIR_M), -_BEHIND_M), _SMOOTH_CELLS)
     back = np.minimum(_CURVE * far_px / px_per_m, _DEEPEST_M)
     depth = ndimage.gaussian_filter(depth + back, _SMOOTH_CELLS)
-    slope = np.hypot(*np.gradient(depth)) / (step / px_per_m)
+    slope = np.linalg.norm(np.gradient(depth), axis=0) / (step / px_per_m)
     depth = depth - np.where(covered, lifted, 0.0)
     labels = np.full(depth.shape, IGNORE, dtype=np.uint8)
     labels[above_chin & (person > 0.5) & ~covered] = PARTS.index("hair")

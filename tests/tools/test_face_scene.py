@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -141,7 +142,10 @@ def test_points_are_projected_and_hidden_as_the_camera_says(shape: FaceShape, ya
 
 def test_shards_are_made_again_bit_for_bit(shape: FaceShape, tmp_path: Path) -> None:
     head = _cached(shape)
-    arrays = {"photo": _jpeg(torch.full((3, 256, 256), 0.5)), "texture": _jpeg(torch.full((3, 64, 64), 0.5))}
+    arrays: dict[str, Any] = {
+        "photo": _jpeg(torch.full((3, 256, 256), 0.5)),
+        "texture": _jpeg(torch.full((3, 64, 64), 0.5)),
+    }
     arrays |= {"K": head.camera.K.numpy(), "R": head.camera.R.numpy(), "t": head.camera.t.numpy()}
     names = ("vertices", "points", "skin", "person", "mask_from_photo", "person_in_photo")
     arrays |= {name: getattr(head, name) for name in names}
