@@ -33,7 +33,10 @@ from torch.nn import functional as F
 from ostec.networks.face import PARTS, FaceNet
 
 DECODER_WIDTH, LEVELS = 32, 5
-_RATE, _NEW_RATE, _DECAY, _WARM_UP = 5e-4, 2e-3, 1e-4, 40
+_RATES = {"trunk": 1.5e-4, "heads": 3e-5, "decoder": 1e-3}
+"""Heads add up 512 features, so that small steps move their points far."""
+_HEADS = ("points", "spread", "presence")
+_DECAY, _WARM_UP = 1e-4, 40
 _MEAN_DECAY = 0.997
 _POINT_WEIGHT, _DEPTH_SHARE, _PRESENCE_WEIGHT, _PARTS_WEIGHT = 1.0, 0.3, 0.05, 0.6
 _DAMPING, _SOLVED_CROPS = 0.1, 4000
@@ -152,18 +155,17 @@ class Run:
     def __init__(self, tensors: dict[str, Tensor], out: Path, frozen: int = 0) -> None:
         """`frozen`: how many stages stay as they are, from the finest on; those take most of the time."""
         self.out, self.step = out, 0
-        self.net = FaceNet(tensors).requires_grad_(True).train()
+        self.net = FaceNet({name: tensor.clone() for name, tensor in tensors.items()}).requires_grad_(True).train()
         for part in [self.net.stem, *self.net.stages][: frozen + 1 if frozen else 0]:
             part.requires_grad_(False)
         self.mean = {name: p.detach().clone() for name, p in self.net.named_parameters()}
-        new = ("spread", "decoder")
-        groups = {False: list[torch.nn.Parameter](), True: list[torch.nn.Parameter]()}
+        groups = {name: list[torch.nn.Parameter]() for name in _RATES}
         for name, p in self.net.named_parameters():
+            part = name.split(".")[0]
             if p.requires_grad:
-                groups[name.startswith(new)].append(p)
-        self.optimiser = torch.optim.AdamW(
-            [{"params": groups[False], "base": _RATE}, {"params": groups[True], "base": _NEW_RATE}], weight_decay=_DECAY
-        )
+                groups[part if part in groups else "heads" if part in _HEADS else "trunk"].append(p)
+        rates = [{"params": own, "base": _RATES[name]} for name, own in groups.items()]
+        self.optimiser = torch.optim.AdamW(rates, weight_decay=_DECAY)
 
     def learn(self, batch: Batch, steps: int) -> dict[str, float]:
         """One step of `steps` in all, the last fifth of which gets ever smaller."""
