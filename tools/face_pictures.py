@@ -109,9 +109,12 @@ class Pictures:
 
 
 def _affines(R: Tensor, draw: torch.Generator | None) -> Tensor:
-    """[N, 2, 3]: px of the crop -> px of the picture, for heads turned by R [N, 3, 3]."""
+    """[N, 2, 3]: px of the crop -> px of the picture, for heads turned by R [N, 3, 3].
+
+    Upright is where the crown points up; that is also known in profile, where pitch and roll are one.
+    """
     if draw is None:
-        normal, angle = torch.zeros(len(R), 4), torch.atan2(R[:, 1, 0], R[:, 0, 0])
+        normal, angle = torch.zeros(len(R), 4), torch.atan2(R[:, 0, 1], -R[:, 1, 1])
     else:
         normal = torch.randn(len(R), 4, generator=draw)
         angle = torch.deg2rad(_ROLL_DEG * normal[:, 0])

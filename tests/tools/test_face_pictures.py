@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from face_pictures import Pictures
+from face_pictures import Pictures, _affines
 from face_scene import IGNORE
 from scipy import ndimage
 from small_shard import COUNT, POINTS, write_small_shard
 
+from ostec.geometry.camera import rotation
 from ostec.networks.face import INPUT_PX
 
 
@@ -71,3 +72,13 @@ def test_beyond_the_picture_nothing_is_known(pictures: Pictures) -> None:
 def test_an_empty_folder_is_told(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="face_data"):
         Pictures(tmp_path)
+
+
+@pytest.mark.parametrize("yaw", [0.0, 60.0, 91.0, -91.0])
+def test_a_head_seen_from_the_side_is_upright_too(yaw: float) -> None:
+    R = rotation(0.0, yaw, 25.0)
+    crown = R @ torch.tensor([0.0, 0.1, 0.0])
+    picture_from_crop = _affines(R[None], None)[0]
+    up = torch.linalg.solve(picture_from_crop[:, :2], crown[:2])
+    assert float(up[1]) < 0
+    assert float(up[0]) == pytest.approx(0, abs=1e-4)
