@@ -19,7 +19,7 @@ from ostec.geometry.mesh import sphere
 from ostec.heads.facemesh import load_facemesh_model
 from ostec.heads.ict import ICTModel, read_ict_model
 from ostec.networks.face import PARTS
-from ostec.types import Part
+from ostec.types import FacePart
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -61,8 +61,8 @@ class FaceShape:
         self.faces: Index = topology.faces.numpy()
         self.face_parts: Index = topology.parts.numpy()
         self.mirror: Index = topology.mirror.numpy()
-        self.skin: Index = np.unique(self.faces[self.face_parts == Part.SKIN])
-        self.eyes = [np.unique(self.faces[self.face_parts == part]) for part in (Part.RIGHT_EYE, Part.LEFT_EYE)]
+        self.skin: Index = np.unique(self.faces[self.face_parts == FacePart.SKIN])
+        self.eyes = [np.unique(self.faces[self.face_parts == part]) for part in (FacePart.RIGHT_EYE, FacePart.LEFT_EYE)]
         self.corners, self.shares = _mesh_points(model)
         self.labels_of_vertices = self._labels_of_vertices()
         self.labels = self._labels()
@@ -190,7 +190,8 @@ def load_shape(weights: Path) -> FaceShape:
 
 def _mesh_points(model: ICTModel) -> tuple[Index, Array]:
     """Corners and shares [468, 3]."""
-    from ostec.heads.ict_files import read_topology
+    from ostec.heads.ict_files import TOPOLOGY_FILE
+    from ostec.weights.shipped import read_arrays
 
-    arrays = read_topology()
+    arrays = read_arrays(TOPOLOGY_FILE)
     return arrays["point_corners"].astype(np.int64), arrays["point_shares"].astype(np.float64)

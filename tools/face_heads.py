@@ -25,7 +25,8 @@ from torch import Tensor
 
 import ostec
 from ostec.files.photos import load_photo
-from ostec.geometry.warp import apply_affine, invert_affine, similarity, warp
+from ostec.geometry.align import apply_affine, invert_affine, square_crop
+from ostec.geometry.sampling import warp
 from ostec.masking.selfie import load_selfie_net, person_mask
 from ostec.networks.face import INPUT_PX, FaceNet, load_face_net
 from ostec.networks.facemesh_net import FaceMeshNet, landmark_square, load_facemesh_net, mesh_points
@@ -83,7 +84,7 @@ def points_in(net: FaceNet, rgb: Tensor, square: tuple[Tensor, float, float], mi
     `square`: centre [2], side and roll in degrees of the crop. `mirror` [P]: what each point becomes in a mirror
     picture.
     """
-    crop_from_photo, side_px = similarity(*square, INPUT_PX), square[1]
+    crop_from_photo, side_px = square_crop(*square, INPUT_PX), square[1]
     crop = warp(rgb, crop_from_photo, (INPUT_PX, INPUT_PX))
     with torch.inference_mode():
         points, logits = net(torch.stack([crop, crop.flip(-1)]))

@@ -23,12 +23,11 @@ from face_heads import MESH_POINTS, mirror_map, points_in
 from torch import Tensor
 
 from ostec.bench.scan import LIGHTS, Scan, load_scan
-from ostec.geometry.align import similarity as fit_similarity
+from ostec.geometry.align import fit_similarity_3d
 from ostec.geometry.camera import angles_deg, to_clip, to_pixels
 from ostec.geometry.render import render
 from ostec.heads.facemesh import load_facemesh_model
 from ostec.heads.ict import ICTModel, fit_head, read_ict_model
-from ostec.heads.ict_files import MODEL_FILE
 from ostec.interfaces import Parts
 from ostec.networks.face import FaceNet, load_face_net
 from ostec.networks.facemesh_net import CROP_PER_BOX, EYE_CORNERS, load_facemesh_net, mesh_points
@@ -114,7 +113,7 @@ class Ruler:
         shown = self.there & visible(self.truth, self.scan, camera, self.parts)
         miss_px = (points[:MESH_POINTS, :2] - true_px)[shown].norm(dim=1)
         px_per_m = float(camera.K[0, 0] / camera.t[2])
-        _, R, _ = fit_similarity(self.truth.double(), points[:MESH_POINTS].double(), self.weights)
+        _, R, _ = fit_similarity_3d(self.truth.double(), points[:MESH_POINTS].double(), self.weights)
         miss = 100 * float(miss_px.mean()) / (self.unit_m * px_per_m)
         found = Seen(yaw_deg, pitch_deg, light, *rotation_error_deg(R, camera.R), miss, logit)
         if self.model is None:
@@ -165,7 +164,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, default=None)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    model = read_ict_model(options.weights / MODEL_FILE) if options.weights else None
+    model = read_ict_model(options.weights / "ict_face_model.npz") if options.weights else None
     ruler = Ruler(load_scan(options.scan), load_face_net(options.net), scan_parts(), model)
     rows = [ruler.seen(yaw, pitch, light) for pitch in options.pitch for yaw in YAWS_DEG for light in GREYS]
     print(table(rows))

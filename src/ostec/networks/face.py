@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ostec.errors import BadWeights
 from ostec.networks.blaze import SameConv2d
 from ostec.weights.shipped import read_tensors
-from ostec.weights.tensors import channels_of, fill
+from ostec.weights.tensors import fill, size_of
 
 INPUT_PX = 256
 PARTS = ("background", "skin", "ear", "neck", "lips", "eye", "brow", "hair", "glasses", "occluder")
@@ -85,15 +85,15 @@ class FaceNet(nn.Module):
             for k, (width, count) in enumerate(zip(widths, blocks, strict=True)):
                 first = Bottleneck(widths[k - 1], width, stride=2) if k else Bottleneck(width, width)
                 self.stages.append(nn.Sequential(first, *(Bottleneck(width, width) for _ in range(count - 1))))
-            self.points = nn.Conv2d(widths[-1], channels_of(tensors, "points.weight", source), 2)
+            self.points = nn.Conv2d(widths[-1], size_of(tensors, "points.weight", source), 2)
             self.presence = nn.Conv2d(widths[-1], 1, 2)
             self.spread = self.decoder = None
             if "spread.weight" in tensors:
-                self.spread = nn.Conv2d(widths[-1], channels_of(tensors, "spread.weight", source), 2)
+                self.spread = nn.Conv2d(widths[-1], size_of(tensors, "spread.weight", source), 2)
             if "decoder.out.weight" in tensors:
-                parts = channels_of(tensors, "decoder.out.weight", source)
+                parts = size_of(tensors, "decoder.out.weight", source)
                 levels = sum(name.startswith("decoder.lateral") for name in tensors) // 2
-                width = channels_of(tensors, "decoder.lateral.0.weight", source)
+                width = size_of(tensors, "decoder.lateral.0.weight", source)
                 self.decoder = PartDecoder(widths[:levels], width, parts)
         fill(self, tensors, source)
 
@@ -126,7 +126,7 @@ def _stages(tensors: Mapping[str, Tensor], source: str) -> tuple[list[int], list
     blocks: list[int] = []
     while f"stages.{len(widths)}.0.widen.weight" in tensors:
         k = len(widths)
-        widths.append(channels_of(tensors, f"stages.{k}.0.widen.weight", source))
+        widths.append(size_of(tensors, f"stages.{k}.0.widen.weight", source))
         blocks.append(sum(name.startswith(f"stages.{k}.") and name.endswith("widen.weight") for name in tensors))
     if not widths:
         raise BadWeights(f"{source} does not hold the weights of FaceNet: it lacks 'stages.0.0.widen.weight'.")
