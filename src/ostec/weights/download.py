@@ -51,11 +51,8 @@ def download(
 
 def sha256(path: Path) -> str:
     """The checksum of a file, hexadecimal."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_downloaded(path: Path, entry: WeightFile) -> str | None:
